@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::args::Cli;
 use super::ledger::all_readable;
+use super::only_sync::only_sync;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, when};
 use super::service::{self, Access};
 use super::text::{after_key, shown_key, shown_value};
 use super::{group_requests, print_json, remote};
-use crate::error::Within;
+use crate::error::{Error, Kind, Within};
 use crate::model::Document;
 use crate::service::api::ServiceError;
 use crate::service::open::{self, Failure};
@@ -26,9 +27,19 @@ pub(super) struct Beside {
     pub(super) requests: bool,
 }
 
-pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, beside: Beside) -> Result<u8, Failure> {
+pub(super) async fn group(
+    cli: &Cli,
+    named: Option<&str>,
+    key: &str,
+    number: u64,
+    beside: Beside,
+) -> Result<u8, Failure> {
     let project = Arc::new(super::read_project(cli)?);
-    open::exists(&project, sync)?;
+    if named.is_none() && project.names().contains(&key) {
+        let error = Error::new(Kind::Config, format!("`{key}` is a sync, and the group's key is missing"));
+        return Err(error.advise(format!("write `groupcast group {key} KEY`")).into());
+    }
+    let sync = only_sync(&project, named, "groupcast group SYNC KEY")?;
     let opened = service::open(cli, &project, Access::Read).await?;
     let found = match opened.service.group(sync, key, None, number).await {
         Err(missing @ ServiceError::NotFound(_)) => Err(missing),

@@ -34,11 +34,11 @@ pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
     super::show_warnings(cli, &project);
     let selection = select.which.read()?;
     let runs = match plan {
-        Some(plan) => planned_runs(&project, &selection, &select.options(1, limit)?, plan)?,
+        Some(plan) => planned_runs(&project, &selection, &select.options("run", &[], limit)?, plan)?,
         None => {
             let files = selection.chosen(&project)?;
             super::warn_of_none(&files, &project, &selection);
-            let options = select.options(files.len(), limit)?;
+            let options = select.options("run", &selection.names_of(&files, &project), limit)?;
             files.into_iter().map(|file| (file, options.clone())).collect()
         }
     };

@@ -43,7 +43,7 @@ pub(super) async fn run_at(cli: &Cli, args: &RunArgs, url: &str) -> Result<u8, F
         let advice = "`--select` and `--exclude` leave none; one that is not enabled runs only by its name";
         screen::print_warning("the daemon has no such enabled sync: nothing to do", advice);
     }
-    let options = args.select.options(syncs.len(), args.limit)?;
+    let options = args.select.options("run", &syncs.iter().map(String::as_str).collect::<Vec<_>>(), args.limit)?;
     if args.detach {
         let runs = syncs.into_iter().map(|sync| (sync, options.clone())).collect();
         return detach(cli, &daemon, runs, |run| Some(daemon.run_page(run))).await;

@@ -50,7 +50,7 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
     let selection = args.select.which.read()?;
     let files = selection.chosen(&project)?;
     super::warn_of_none(&files, &project, &selection);
-    let options = args.select.options(files.len(), None)?;
+    let options = args.select.options("plan", &selection.names_of(&files, &project), None)?;
     let filter =
         ChangeFilter { traits: args.traits.iter().cloned().collect(), kinds: args.kinds.iter().cloned().collect() };
     warn_of_unknown_traits(&filter, &files);

@@ -186,6 +186,12 @@ impl Selection {
         project.broken.iter().filter(is_selected).collect()
     }
 
+    /// The names of the chosen mappings, and of those with mistakes that may be meant as well.
+    pub fn names_of<'a>(&self, chosen: &[&'a MappingFile], project: &'a Project) -> Vec<&'a str> {
+        let sound = chosen.iter().map(|file| file.mapping.name.as_str());
+        sound.chain(self.broken(project).into_iter().map(|broken| broken.name.as_str())).collect()
+    }
+
     /// Why nothing is chosen, and the next step; none where there is no mapping at all, which is reported as such.
     pub fn why_none(&self, project: &Project) -> Option<(&'static str, &'static str)> {
         if project.mappings.is_empty() {
