@@ -9,6 +9,7 @@ use super::ledger::all_readable;
 use super::only_sync::only_sync;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, when};
 use super::service::{self, Access};
+use super::table::Table;
 use super::text::{after_key, shown_key, shown_value};
 use super::{group_requests, print_json, remote};
 use crate::error::{Error, Kind, Within};
@@ -110,12 +111,13 @@ pub(super) async fn group(
         writeln!(out, "{} {}", paint(REMOVE, "rejected:"), one_line(&rejected.reason))?;
     }
     if !group.traits.is_empty() {
-        let mut table = screen::table(&["trait", "value", "sent", "run"]);
+        let mut table = Table::new(&["trait", "value", "sent", "run"]).spare(&["run", "sent"]).wraps("value");
         for (name, synced) in &group.traits {
             let sent = synced.sent_at.map_or_else(String::new, when);
             table.add_row([shown_key(name), shown_value(&synced.value), sent, synced.run.clone().unwrap_or_default()]);
         }
-        writeln!(out, "\n{table}")?;
+        writeln!(out)?;
+        table.write(&mut out, screen::width())?;
     }
     if !group.history.is_empty() {
         writeln!(out, "\n{}", paint(BOLD, "History"))?;
