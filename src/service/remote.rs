@@ -210,7 +210,15 @@ pub async fn open_when_free<T>(
             Err(busy) if busy.kind() == Kind::LedgerBusy => busy,
             opened => return opened,
         };
-        let holder = RemoteService::find(project, busy).await?;
+        let holder = match RemoteService::find(project, busy).await {
+            Ok(holder) => holder,
+            // It cannot be reached, or it has ended meanwhile.
+            Err(_) if clock.elapsed() < lock_timeout => {
+                clock.sleep(LOCK_PAUSE).await;
+                continue;
+            }
+            Err(busy) => return Err(busy),
+        };
         if !holder.is_command() {
             // It does not end by itself.
             let what = format!("a daemon already runs with this ledger: {}", holder.whom());
