@@ -10,7 +10,7 @@ use super::only_sync::only_sync;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, when};
 use super::service::{self, Access};
 use super::table::Table;
-use super::text::{after_key, shown_key, shown_value};
+use super::text::{after_key, is_shortened, shown_key, shown_value};
 use super::{group_requests, print_json, remote};
 use crate::error::{Error, Kind, Within};
 use crate::model::Document;
@@ -118,6 +118,9 @@ pub(super) async fn group(
         }
         writeln!(out)?;
         table.write(&mut out, screen::width())?;
+        if group.traits.values().any(|synced| is_shortened(&synced.value)) {
+            writeln!(out, "\n{}", paint(DIM, "values that end in … are longer; `--json` has them whole"))?;
+        }
     }
     if !group.history.is_empty() {
         writeln!(out, "\n{}", paint(BOLD, "History"))?;

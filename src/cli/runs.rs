@@ -118,7 +118,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         )?;
     }
     if !detail.guards.is_empty() {
-        let mut table = Table::new(&["guard", "measured", "of", "share", "limit", ""]).spare(&["of"]);
+        let mut table = Table::new(&["guard", "measured", "of", "share", "limit", ""]).spare(&["of"]).wraps("measured");
         for reading in &detail.guards {
             let percent = |share: f64| format!("{:.1} %", share * 100.0);
             let share = if reading.whole == 0 { 0.0 } else { reading.part as f64 / reading.whole as f64 };

@@ -23,6 +23,11 @@ pub(super) fn shown_value(value: &Value) -> String {
     value_within(value, VALUE_CHARS_MAX)
 }
 
+/// Whether [`shown_value`] leaves something of it out.
+pub(super) fn is_shortened(value: &Value) -> bool {
+    json(value).chars().nth(VALUE_CHARS_MAX).is_some()
+}
+
 /// The same with so many characters at most.
 pub(super) fn value_within(value: &Value, chars_max: usize) -> String {
     json_line(cut(&json(value), chars_max))

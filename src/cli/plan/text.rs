@@ -286,7 +286,10 @@ mod tests {
         // What differs far behind is shown, not only what is the same.
         let [old, new] = ["1", "2"].map(|end| json!(format!("{}{end}", "long ".repeat(60))));
         let text = Page(Some(80)).change(30, &old, &new);
-        assert!(text.starts_with('…') && text.contains("long 1\"\n") && text.ends_with("long 2\""), "{text}");
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.starts_with('…') && text.contains("long 1\" → …") && text.ends_with("long 2\""), "{text}");
+        let [old, new] = ["old ", "new "].map(|word| json!(word.repeat(60)));
+        let text = Page(Some(80)).change(30, &old, &new);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 2 && lines[0].chars().count() <= 50 && lines[1].chars().count() <= 80, "{text}");
     }
 }
