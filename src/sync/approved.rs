@@ -37,7 +37,7 @@ impl ApprovedChanges {
             let now = format!("{} → {}", mapping.source, mapping.destination);
             return outdated(format!("the plan is for {} → {}, not for {now}", planned.source, planned.destination));
         }
-        Ok((ApprovedChanges(changes), planned))
+        Ok((ApprovedChanges(changes), *planned))
     }
 
     /// Takes the decisions out of a page that would send what the plan does not have. What the destination cannot carry

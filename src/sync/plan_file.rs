@@ -109,7 +109,7 @@ enum Line<Change> {
     GroupcastPlan { format: u32, version: String, target: Option<String> },
     Change(Change),
     Hash(String),
-    Sync(PlannedSync),
+    Sync(Box<PlannedSync>),
     End { syncs: u64 },
 }
 
@@ -185,7 +185,8 @@ impl PlanWriter {
         let Mapping { name, source, destination, .. } = of;
         let (sync, source, destination) = (name.clone(), source.clone(), destination.clone());
         let (mapping, settings) = made_with;
-        self.line(&Line::<()>::Sync(PlannedSync { sync, mapping, source, destination, settings, options, changes }))
+        let planned = PlannedSync { sync, mapping, source, destination, settings, options, changes };
+        self.line(&Line::<()>::Sync(Box::new(planned)))
     }
 
     /// Ends the file, and puts it in its place.
@@ -224,7 +225,7 @@ pub(super) enum PlanItem {
     /// A change, by its hash.
     Change(u128),
     /// The sync of the changes before.
-    Sync(PlannedSync),
+    Sync(Box<PlannedSync>),
 }
 
 /// What a plan was made with.
@@ -328,7 +329,7 @@ pub fn contents(path: &Path, target: Option<&str>) -> Result<(PlanFile, Vec<Plan
     let mut syncs = Vec::new();
     let (file, made_with) = read(path, |item| {
         if let PlanItem::Sync(sync) = item {
-            syncs.push(sync);
+            syncs.push(*sync);
         }
     })?;
     made_with.check_target(target).map_err(|error| error.at(path.display().to_string()))?;
@@ -342,7 +343,7 @@ pub fn sealed(path: &Path) -> Result<SealedPlan> {
     let (mut syncs, mut hashes) = (Vec::new(), Vec::new());
     let (_, MadeWith { version, target }) = read(path, |item| match item {
         PlanItem::Change(hash) => hashes.push(format!("{hash:032x}")),
-        PlanItem::Sync(planned) => syncs.push(SealedSync { planned, hashes: std::mem::take(&mut hashes) }),
+        PlanItem::Sync(planned) => syncs.push(SealedSync { planned: *planned, hashes: std::mem::take(&mut hashes) }),
     })?;
     Ok(SealedPlan { version, target, syncs })
 }
@@ -374,7 +375,7 @@ pub fn keep(plan: SealedPlan, folder: &Path) -> Result<PlanFile> {
     for SealedSync { planned, hashes } in plan.syncs {
         hashes.into_iter().try_for_each(|hash| writer.line(&Line::<()>::Hash(hash)))?;
         writer.syncs += 1;
-        writer.line(&Line::<()>::Sync(planned))?;
+        writer.line(&Line::<()>::Sync(Box::new(planned)))?;
     }
     writer.finish()
 }
