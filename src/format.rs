@@ -37,6 +37,29 @@ pub fn duration(duration: Duration) -> String {
     format!("{}{unit}", seconds / length)
 }
 
+/// The first characters of a text, and `…` if there are more.
+pub fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Two texts, each cut so that where they first differ is in both.
+pub fn cut_both(old: &str, new: &str, chars_max: usize) -> [String; 2] {
+    let same = old.chars().zip(new.chars()).take_while(|(old, new)| old == new).count();
+    let fits = old.chars().count().max(new.chars().count()) <= chars_max;
+    // A quarter of it before the difference shows where in the text it is.
+    let before = chars_max / 4;
+    if fits || same + before <= chars_max {
+        return [cut(old, chars_max), cut(new, chars_max)];
+    }
+    [old, new].map(|text| {
+        let start = text.char_indices().nth(same.saturating_sub(before)).map_or(text.len(), |(start, _)| start);
+        format!("…{}", cut(&text[start..], chars_max))
+    })
+}
+
 /// `text` on one line, with everything escaped that a terminal or a line reader would interpret, or that is invisible: see
 /// [`is_unsafe`].
 pub fn one_line(text: &str) -> Cow<'_, str> {
@@ -169,6 +192,17 @@ mod tests {
         {
             assert_eq!((one_line(text), for_terminal(text)), (text.into(), text.into()));
         }
+    }
+
+    #[test]
+    fn a_cut_shows_where_two_texts_differ() {
+        assert_eq!(cut("ééé", 3), "ééé");
+        assert_eq!(cut("éééé", 3), "ééé…");
+        assert_eq!(cut_both("free", "pro", 8), ["free", "pro"]);
+        assert_eq!(cut_both("free and more of it", "pro", 8), ["free and…", "pro"]);
+        let long = "a".repeat(100);
+        assert_eq!(cut_both(&format!("{long}1"), &format!("{long}23"), 8), ["…aa1", "…aa23"]);
+        assert_eq!(cut_both(&long, &format!("{long}{long}"), 8), ["…aa", "…aaaaaaaa…"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::only_sync::name_one;
 use crate::config::{Location, TargetName};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::units;
@@ -187,8 +188,9 @@ Examples:
                                                    at a daemon elsewhere, with the token in GROUPCAST_TOKEN; no config folder
                                                    is needed. It waits, and exits like a run here
 
-With --plan, a group is sent only if its change is still the planned one. Groups whose row, synced state or mapping changed
-since are not sent; the run then ends with exit code 1.")]
+With --plan, a group is sent only if its change is still the planned one. Groups whose row or synced state changed since are not
+sent, and nothing is sent where the mapping, the target, the version or the destination's settings are others; either ends with
+exit code 1. With --url as well, the daemon checks this; it gets hashes of the changes, no keys and no values.")]
     Run(RunArgs),
 
     /// Run every sync on its schedule, with an HTTP API and a console.
@@ -253,17 +255,21 @@ Examples:
     },
 
     /// Show one group: its synced traits, when and by which run each was sent, and its history.
-    #[command(after_help = "\
+    #[command(
+        allow_missing_positional = true,
+        after_help = "\
 Examples:
+  groupcast group acct-42                            in a project of one sync
   groupcast group accounts acct-42
   groupcast group accounts acct-42 --requests        the last request about it and the response, secrets masked
   groupcast group accounts acct-42 --remote          what the destination holds
 
 Requests are kept of groups that were rejected or not delivered, for `state.requests_retention` (30 days), and of a group that a
-run was for alone: `groupcast run accounts --group acct-42`.")]
+run was for alone: `groupcast run accounts --group acct-42`."
+    )]
     Group {
-        /// The sync's name.
-        sync: String,
+        /// The sync's name; not needed where there is only one.
+        sync: Option<String>,
         /// The group's id.
         #[arg(allow_negative_numbers = true)]
         key: String,
@@ -289,8 +295,8 @@ Works with destinations that can be read (posthog, with a personal API key). Des
 change can be read back: a verify right after a run shows differences that disappear by themselves. No run of the sync starts
 meanwhile.")]
     Verify {
-        /// The sync's name.
-        sync: String,
+        /// The sync's name; not needed where there is only one.
+        sync: Option<String>,
         /// Mark the groups that differ for a full resend by the next run.
         #[arg(long)]
         repair: bool,
@@ -519,7 +525,7 @@ pub(super) enum PlanFormat {
 pub(super) struct Select {
     #[command(flatten)]
     pub(super) which: SyncSelection,
-    /// Only this group (one SYNC must be named); may be repeated.
+    /// Only this group, where one sync is selected or the only one; may be repeated.
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     pub(super) group: Vec<String>,
     #[command(flatten)]
@@ -530,11 +536,14 @@ pub(super) struct Select {
 }
 
 impl Select {
-    /// The options of the runs or plans.
-    pub(super) fn options(&self, syncs: usize, limit: Option<u64>) -> Result<RunOptions> {
-        if !self.group.is_empty() && (syncs != 1 || self.which.is_empty()) {
-            return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
-                .advise("name it: `groupcast run SYNC --group KEY`"));
+    /// The options of the runs or plans of these syncs, for the command that was typed.
+    pub(super) fn options(&self, command: &str, syncs: &[&str], limit: Option<u64>) -> Result<RunOptions> {
+        if !self.group.is_empty() && syncs.len() != 1 {
+            return Err(Error::new(
+                Kind::Config,
+                format!("`--group` needs exactly one sync, and there are {}", syncs.len()),
+            )
+            .advise(name_one(&format!("groupcast {command} SYNC --group KEY"), syncs)));
         }
         let accept = self.accept.iter().cloned().collect();
         let group = GroupKeys::new(self.group.iter().cloned())?;
@@ -559,11 +568,6 @@ pub(super) struct SyncSelection {
 }
 
 impl SyncSelection {
-    /// Whether nothing is selected, which means all.
-    fn is_empty(&self) -> bool {
-        self.syncs.is_empty() && self.select.is_empty()
-    }
-
     /// What is selected.
     pub(super) fn read(&self) -> Result<Selection> {
         Selection::new(&[&self.syncs[..], &self.select[..]].concat(), &self.exclude)
@@ -626,13 +630,13 @@ impl std::str::FromStr for Show {
 pub(super) enum LedgerCommand {
     /// Mark the source's current rows as already synced, without sending: for migrating from another tool.
     Adopt {
-        /// The sync's name.
-        sync: String,
+        /// The sync's name; not needed where there is only one.
+        sync: Option<String>,
     },
     /// Print the synced state of a sync, one JSON object per group.
     Export {
-        /// The sync's name.
-        sync: String,
+        /// The sync's name; not needed where there is only one.
+        sync: Option<String>,
     },
     /// Import the synced state of syncs from another ledger, as `export` prints it.
     #[command(after_help = "\
@@ -690,8 +694,8 @@ needed.")]
 The synced state is kept and marked as unconfirmed, so that the next run also unsets traits. With --forget it is dropped, as
 if nothing had ever been sent: traits that left the warehouse meanwhile then stay at the destination.")]
     Reset {
-        /// The sync's name.
-        sync: String,
+        /// The sync's name; not needed where there is only one.
+        sync: Option<String>,
         /// Only this group.
         #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
         group: Option<String>,

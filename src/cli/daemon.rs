@@ -38,7 +38,7 @@ async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
     // Before anything is opened: an address that may not be served is a mistake in the config.
     let address = http::check_listen(prepared.settings())?;
     // Before the port: the error of a second daemon names the first one, not its port.
-    let opened = prepared.open().await?;
+    let opened = prepared.open(cli.lock_timeout).await?;
     let listener = bind(address).await?;
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let url = address.url.clone();

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use super::args::Cli;
 use super::ledger::all_readable;
+use super::only_sync::only_sync;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, when};
 use super::service::{self, Access};
-use super::text::{after_key, shown_key, shown_value};
+use super::table::Table;
+use super::text::{after_key, is_shortened, shown_key, shown_value};
 use super::{group_requests, print_json, remote};
-use crate::error::Within;
+use crate::error::{Error, Kind, Within};
 use crate::model::Document;
 use crate::service::api::ServiceError;
 use crate::service::open::{self, Failure};
@@ -26,9 +28,19 @@ pub(super) struct Beside {
     pub(super) requests: bool,
 }
 
-pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, beside: Beside) -> Result<u8, Failure> {
+pub(super) async fn group(
+    cli: &Cli,
+    named: Option<&str>,
+    key: &str,
+    number: u64,
+    beside: Beside,
+) -> Result<u8, Failure> {
     let project = Arc::new(super::read_project(cli)?);
-    open::exists(&project, sync)?;
+    if named.is_none() && project.names().contains(&key) {
+        let error = Error::new(Kind::Config, format!("`{key}` is a sync, and the group's key is missing"));
+        return Err(error.advise(format!("write `groupcast group {key} KEY`")).into());
+    }
+    let sync = only_sync(&project, named, "groupcast group SYNC KEY")?;
     let opened = service::open(cli, &project, Access::Read).await?;
     let found = match opened.service.group(sync, key, None, number).await {
         Err(missing @ ServiceError::NotFound(_)) => Err(missing),
@@ -99,12 +111,16 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, beside:
         writeln!(out, "{} {}", paint(REMOVE, "rejected:"), one_line(&rejected.reason))?;
     }
     if !group.traits.is_empty() {
-        let mut table = screen::table(&["trait", "value", "sent", "run"]);
+        let mut table = Table::new(&["trait", "value", "sent", "run"]).spare(&["run", "sent"]).wraps("value");
         for (name, synced) in &group.traits {
             let sent = synced.sent_at.map_or_else(String::new, when);
             table.add_row([shown_key(name), shown_value(&synced.value), sent, synced.run.clone().unwrap_or_default()]);
         }
-        writeln!(out, "\n{table}")?;
+        writeln!(out)?;
+        table.write(&mut out, screen::width())?;
+        if group.traits.values().any(|synced| is_shortened(&synced.value)) {
+            writeln!(out, "\n{}", paint(DIM, "values that end in … are longer; `--json` has them whole"))?;
+        }
     }
     if !group.history.is_empty() {
         writeln!(out, "\n{}", paint(BOLD, "History"))?;

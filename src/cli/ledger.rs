@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{Cli, LedgerCommand};
+use super::only_sync::only_sync;
 use super::screen::{self, plural};
 use super::service::{self, Access};
 use super::text::{shown_key, written};
@@ -20,9 +21,11 @@ use crate::service::views::ExportedGroup;
 pub(super) async fn ledger(cli: &Cli, command: &LedgerCommand) -> Result<u8, Failure> {
     let project = Arc::new(super::read_project(cli)?);
     match command {
-        LedgerCommand::Adopt { sync } => adopt(cli, &project, sync).await,
+        LedgerCommand::Adopt { sync } => {
+            adopt(cli, &project, only_sync(&project, sync.as_deref(), "groupcast ledger adopt SYNC")?).await
+        }
         LedgerCommand::Export { sync } => {
-            open::exists(&project, sync)?;
+            let sync = only_sync(&project, sync.as_deref(), "groupcast ledger export SYNC")?;
             let opened = service::open(cli, &project, Access::Read).await?;
             let mut unreadable = Vec::new();
             let mut out = std::io::BufWriter::new(std::io::stdout());
@@ -83,7 +86,7 @@ pub(super) async fn ledger(cli: &Cli, command: &LedgerCommand) -> Result<u8, Fai
             Ok(0)
         }
         LedgerCommand::Reset { sync, group, forget, yes } => {
-            open::exists(&project, sync)?;
+            let sync = only_sync(&project, sync.as_deref(), "groupcast ledger reset SYNC")?;
             let opened = service::open(cli, &project, Access::Write("groupcast ledger reset")).await?;
             if !*yes {
                 let synced = opened
@@ -91,7 +94,7 @@ pub(super) async fn ledger(cli: &Cli, command: &LedgerCommand) -> Result<u8, Fai
                     .syncs(0)
                     .await?
                     .iter()
-                    .find(|view| view.sync == *sync)
+                    .find(|view| view.sync == sync)
                     .map_or(0, |view| view.groups.synced);
                 let what = if *forget { "forget" } else { "resend in full" };
                 if !confirmed(sync, what, group.as_deref(), synced)? {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::args::Cli;
 use super::print_json;
 use super::screen::{self, plural};
+use super::service::announce_wait;
 use super::text::shown_key;
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
@@ -28,10 +29,8 @@ const PAGES_WAITING: usize = 2;
 
 pub(super) async fn import(cli: &Cli, project: &Project, file: &Path, replace: bool) -> Result<u8, Failure> {
     let mut lines = Lines::open(file)?;
-    let ledger = match open::ledger_to_fill(project).await {
-        Err(busy) if busy.kind() == Kind::LedgerBusy => return Err(remote::with_holder(project, busy).await.into()),
-        ledger => ledger?,
-    };
+    let open = async || open::ledger_to_fill(project).await;
+    let ledger = remote::open_when_free(project, cli.lock_timeout, open, |holder| announce_wait(cli, holder)).await?;
     let mut imported: BTreeMap<String, u64> = BTreeMap::new();
     while let Some(sync) = lines.next_sync() {
         open::exists(project, &sync).map_err(|error| error.at(lines.place()))?;

@@ -20,6 +20,7 @@ mod ledger;
 mod ledger_import;
 mod man;
 mod new_files;
+mod only_sync;
 mod orphans;
 mod output_schema;
 mod plan;
@@ -39,6 +40,7 @@ mod service;
 mod spans;
 mod status;
 mod suggest;
+mod table;
 mod test;
 mod text;
 mod verify;
@@ -124,9 +126,10 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Daemon { listen } => daemon::daemon(cli, listen.as_deref()).await,
         Command::Schedule { which, next } => schedule::schedule(cli, which, usize::from(*next)).await,
         Command::Group { sync, key, number, remote, requests } => {
-            group::group(cli, sync, key, *number, group::Beside { remote: *remote, requests: *requests }).await
+            group::group(cli, sync.as_deref(), key, *number, group::Beside { remote: *remote, requests: *requests })
+                .await
         }
-        Command::Verify { sync, repair, show } => verify::verify(cli, sync, *repair, show.0).await,
+        Command::Verify { sync, repair, show } => verify::verify(cli, sync.as_deref(), *repair, show.0).await,
         Command::Rejected { sync, number } => rejected::rejected(cli, sync.as_deref(), *number).await,
         Command::Ledger(command) => ledger::ledger(cli, command).await,
         Command::Dbt(command) => dbt::dbt(cli, command),

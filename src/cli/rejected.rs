@@ -9,6 +9,7 @@ use super::args::Cli;
 use super::print_json;
 use super::screen::{self, when};
 use super::service::{self, Access};
+use super::table::Table;
 use super::text::{after_key, shown_key};
 use crate::service::api::ServiceError;
 use crate::service::open::{self, Failure};
@@ -21,13 +22,10 @@ pub(super) async fn rejected(cli: &Cli, selected: Option<&str>, number: u64) -> 
             open::exists(&project, sync)?;
             vec![sync]
         }
-        None => {
-            let sound = project.mappings.iter().map(|file| file.mapping.name.as_str());
-            sound.chain(project.broken.iter().map(|broken| broken.name.as_str())).collect()
-        }
+        None => project.names(),
     };
     let opened = service::open(cli, &project, Access::Read).await?;
-    let mut table = screen::table(&["sync", "group", "since", "reason"]);
+    let mut table = Table::new(&["sync", "group", "since", "reason"]).spare(&["since"]).wraps("reason");
     let mut all = Vec::new();
     for sync in syncs {
         let groups = match opened.service.rejected(Some(sync), None, number).await {
@@ -55,9 +53,10 @@ pub(super) async fn rejected(cli: &Cli, selected: Option<&str>, number: u64) -> 
     if table.is_empty() {
         writeln!(out, "no rejected groups")?;
     } else {
+        table.write(&mut out, screen::width())?;
         writeln!(
             out,
-            "{table}\n\nA rejected group is sent again when its row changes, or with `groupcast run --retry-rejected`."
+            "\nA rejected group is sent again when its row changes, or with `groupcast run --retry-rejected`."
         )?;
     }
     Ok(0)

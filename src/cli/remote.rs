@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::screen::{self, BOLD, paint};
+use super::table::Table;
 use super::text::{shown_key, shown_value};
 use crate::config::Project;
 use crate::delivery::{self, ReadBackClient};
@@ -76,7 +77,7 @@ impl Remote {
             return Ok(());
         };
         writeln!(out, "\n{}", paint(BOLD, format!("At {}", self.destination)))?;
-        let mut table = screen::table(&["trait", "value", "sent by this sync"]);
+        let mut table = Table::new(&["trait", "value", "sent by this sync"]).wraps("value");
         for (name, value) in &group.traits {
             let sent = match known.0.get(name) {
                 None => "no".to_owned(),
@@ -87,7 +88,7 @@ impl Remote {
             };
             table.add_row([shown_key(name), shown_value(value), sent]);
         }
-        writeln!(out, "{table}")?;
+        table.write(&mut out, screen::width())?;
         match &self.related {
             Err(error) => writeln!(out, "\nrelated: {error}")?,
             Ok(related) if related.is_empty() => writeln!(out, "\nnothing is related to it")?,

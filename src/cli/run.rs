@@ -21,11 +21,12 @@ use crate::destination::registry;
 use crate::error::{Error, Kind};
 use crate::ledger::RunStatus;
 use crate::mapping::MappingFile;
-use crate::mapping::diagnostic::listed;
+use crate::mapping::diagnostic::listed_all;
 use crate::service::open::selection::Selection;
 use crate::service::open::{self, Failure};
+use crate::sync::RunOptions;
+use crate::sync::plan_file::{self, PlannedSync};
 use crate::sync::report::{Report, error_json};
-use crate::sync::{RunOptions, plan_file};
 
 pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
     let RunArgs { select, limit, plan, .. } = args;
@@ -34,11 +35,11 @@ pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
     super::show_warnings(cli, &project);
     let selection = select.which.read()?;
     let runs = match plan {
-        Some(plan) => planned_runs(&project, &selection, &select.options(1, limit)?, plan)?,
+        Some(plan) => planned_runs(&project, &selection, &select.options("run", &[], limit)?, plan)?,
         None => {
             let files = selection.chosen(&project)?;
             super::warn_of_none(&files, &project, &selection);
-            let options = select.options(files.len(), limit)?;
+            let options = select.options("run", &selection.names_of(&files, &project), limit)?;
             files.into_iter().map(|file| (file, options.clone())).collect()
         }
     };
@@ -83,30 +84,36 @@ fn planned_runs<'a>(
 ) -> Result<Vec<(&'a MappingFile, RunOptions)>, Failure> {
     let (file, planned) = plan_file::contents(plan, project.settings.target.as_ref().map(TargetName::as_str))?;
     selection.chosen(project)?;
-    let chosen = selection.files(project)?;
-    let is_planned = |name: &str| planned.iter().any(|of| of.sync == name);
-    let absent = chosen.iter().find(|chosen| selection.names(&chosen.mapping) && !is_planned(&chosen.mapping.name));
-    if let Some(absent) = absent {
-        let has = listed(planned.iter().map(|planned| planned.sync.as_str()));
-        let error = Error::new(Kind::Config, format!("the plan has no sync `{}`", absent.mapping.name));
-        return Err(error.advise(format!("it has {has}")).at(plan.display().to_string()).into());
-    }
+    let mut selected: Vec<&str> =
+        selection.files(project)?.into_iter().map(|file| file.mapping.name.as_str()).collect();
     // A sync that is gone or broken since is an error, not left out.
-    let is_chosen = |name: &str| {
-        let is_sound = project.mappings.iter().any(|file| file.mapping.name == name);
-        !is_sound || chosen.iter().any(|file| file.mapping.name == name)
-    };
-    let with_options = planned.iter().filter(|of| is_chosen(&of.sync)).map(|of| {
-        let mapping = open::named(project, &of.sync)?;
-        let accept = of.options.accept.union(&options.accept).cloned().collect();
-        Ok((mapping, RunOptions { accept, limit: options.limit, plan: Some(file.clone()), ..of.options.clone() }))
-    });
-    let runs: Vec<(&MappingFile, RunOptions)> = with_options.collect::<Result<_, Failure>>()?;
-    if runs.is_empty() {
-        let error = Error::new(Kind::Config, "the selected syncs are not in the plan").at(plan.display().to_string());
-        return Err(error.advise("leave out `--select` and `--exclude` to run all of it").into());
+    let is_sound = |name: &str| project.mappings.iter().any(|file| file.mapping.name == name);
+    selected.extend(planned.iter().map(|of| of.sync.as_str()).filter(|name| !is_sound(name)));
+    let chosen =
+        chosen_of_plan(planned.iter(), selection, &selected).map_err(|error| error.at(plan.display().to_string()))?;
+    chosen.into_iter().map(|of| Ok((open::named(project, &of.sync)?, of.run_options(options, &file)))).collect()
+}
+
+/// The syncs of a plan that are selected.
+///
+/// Errors ([`Kind::Config`]): none of them is, or one that the plan does not have is selected by its name.
+pub(super) fn chosen_of_plan<'a>(
+    planned: impl Iterator<Item = &'a PlannedSync> + Clone,
+    selection: &Selection,
+    selected: &[&str],
+) -> Result<Vec<&'a PlannedSync>, Error> {
+    let is_planned = |name: &str| planned.clone().any(|of| of.sync == name);
+    if let Some(absent) = selected.iter().find(|name| selection.names(name) && !is_planned(name)) {
+        let has = listed_all(planned.map(|planned| planned.sync.as_str()));
+        let error = Error::new(Kind::Config, format!("the plan has no sync `{absent}`"));
+        return Err(error.advise(format!("it has {has}")));
     }
-    Ok(runs)
+    let chosen: Vec<&PlannedSync> = planned.filter(|of| selected.contains(&of.sync.as_str())).collect();
+    if chosen.is_empty() {
+        return Err(Error::new(Kind::Config, "the selected syncs are not in the plan")
+            .advise("leave out `--select` and `--exclude` to run all of it"));
+    }
+    Ok(chosen)
 }
 
 /// The runs of a command as they end: shown one by one, or as one JSON value at the end.

@@ -11,7 +11,7 @@ use super::args::{Cli, RunArgs};
 use super::detach::detach;
 use super::exit::with_sync;
 use super::progress::{Display, Progress};
-use super::run::{FinishedRuns, listen};
+use super::run::{FinishedRuns, chosen_of_plan, listen};
 use super::screen::{self, DIM, paint};
 use super::text;
 use crate::delivery::Signal;
@@ -20,8 +20,10 @@ use crate::io::files;
 use crate::service::api::{EnqueuedRun, RunMonitor};
 use crate::service::follow;
 use crate::service::open::Failure;
+use crate::service::open::selection::Selection;
 use crate::service::url::DaemonUrl;
 use crate::service::views::RunProgress;
+use crate::sync::plan_file::{self, SealedPlan};
 use crate::sync::{Event, Monitor, RunOptions};
 
 /// Where the token is, unless `--token-file` names a file.
@@ -30,32 +32,40 @@ const TOKEN_VARIABLE: &str = "GROUPCAST_TOKEN";
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) async fn run_at(cli: &Cli, args: &RunArgs, url: &str) -> Result<u8, Failure> {
-    if args.plan.is_some() {
-        let error = Error::new(Kind::Config, "`--plan` cannot be used with `--url`: the daemon cannot read the file");
-        return Err(error.advise("run the plan on the daemon's machine").into());
-    }
+    // Before anything travels: a file that cannot be used is the likelier mistake.
+    let plan = args.plan.as_deref().map(plan_file::sealed).transpose()?;
     let daemon = DaemonUrl::new(url, token(args.token_file.as_deref())?)?;
     if daemon.exposes_token() {
         screen::print_warning("the token travels unencrypted", "use `https://`, or a network that only you can read");
     }
-    let syncs = args.select.which.read()?.of_views(&daemon.syncs().await?)?;
-    if syncs.is_empty() {
-        let advice = "`--select` and `--exclude` leave none; one that is not enabled runs only by its name";
-        screen::print_warning("the daemon has no such enabled sync: nothing to do", advice);
-    }
-    let options = args.select.options(syncs.len(), args.limit)?;
+    let selection = args.select.which.read()?;
+    let syncs = selection.of_views(&daemon.syncs().await?)?;
+    let runs = match plan {
+        Some(plan) => {
+            let options = args.select.options("run", &[], args.limit)?;
+            planned_runs(&daemon, &plan, (&selection, &syncs), &options).await?
+        }
+        None => {
+            if syncs.is_empty() {
+                let advice = "`--select` and `--exclude` leave none; one that is not enabled runs only by its name";
+                screen::print_warning("the daemon has no such enabled sync: nothing to do", advice);
+            }
+            let names: Vec<&str> = syncs.iter().map(String::as_str).collect();
+            let options = args.select.options("run", &names, args.limit)?;
+            syncs.into_iter().map(|sync| (sync, options.clone())).collect()
+        }
+    };
     if args.detach {
-        let runs = syncs.into_iter().map(|sync| (sync, options.clone())).collect();
         return detach(cli, &daemon, runs, |run| Some(daemon.run_page(run))).await;
     }
     let signal = listen()?;
     let mut finished = FinishedRuns::new(cli);
-    for sync in &syncs {
+    for (sync, options) in &runs {
         if *signal.borrow() >= Signal::Stop {
             finished.interrupted();
             break;
         }
-        let (run, page) = followed(cli, &daemon, (sync, &options), url, signal.clone()).await;
+        let (run, page) = followed(cli, &daemon, (sync, options), url, signal.clone()).await;
         let taken = finished.take(sync, run);
         // Last, where orchestrators take a command's last line for its result.
         if let (Some(page), false) = (page, cli.json) {
@@ -64,6 +74,24 @@ pub(super) async fn run_at(cli: &Cli, args: &RunArgs, url: &str) -> Result<u8, F
         taken?;
     }
     Ok(finished.code())
+}
+
+/// The runs of a plan, which the daemon keeps from now on: of all its syncs, or of the selected ones.
+async fn planned_runs(
+    daemon: &DaemonUrl,
+    plan: &SealedPlan,
+    (selection, syncs): (&Selection, &[String]),
+    options: &RunOptions,
+) -> Result<Vec<(String, RunOptions)>, Failure> {
+    let planned = plan.syncs.iter().map(|sync| &sync.planned);
+    // One that is gone since is an error of its run, not left out.
+    let selected: Vec<&str> = match selection.is_everything() {
+        true => planned.clone().map(|of| of.sync.as_str()).collect(),
+        false => syncs.iter().map(String::as_str).collect(),
+    };
+    let chosen = chosen_of_plan(planned, selection, &selected)?;
+    let file = daemon.accept_plan(plan).await?;
+    Ok(chosen.into_iter().map(|of| (of.sync.clone(), of.run_options(options, &file))).collect())
 }
 
 /// Runs a sync to its end; also the address of the run's page.

@@ -9,6 +9,7 @@ use super::args::Cli;
 use super::print_json;
 use super::screen::{self, BOLD, CHANGE, REMOVE, paint, plural, status_text, thousands, when};
 use super::service::{self, Access};
+use super::table::Table;
 use super::text::shown_key;
 use crate::delivery::{LogLevel, LogLines};
 use crate::service::open::{self, Failure};
@@ -25,18 +26,10 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
         print_json(&json!({ "runs": runs }));
         return Ok(0);
     }
-    let mut table = screen::table(&[
-        "run",
-        "sync",
-        "started by",
-        "status",
-        "rows",
-        "delivered",
-        "rejected",
-        "pending",
-        "took",
-        "error",
-    ]);
+    let header = ["run", "sync", "started by", "status", "rows", "delivered", "rejected", "pending", "took", "error"];
+    let mut table = Table::new(&header)
+        .spare(&["took", "error", "started by", "rows", "pending", "rejected", "delivered"])
+        .elsewhere("`groupcast runs show RUN` shows all of a run");
     for run in &runs {
         let counts = run.counts.clone().unwrap_or_default();
         table.add_row([
@@ -56,7 +49,7 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
     if runs.is_empty() {
         writeln!(out, "no runs yet; start one with `groupcast run`")?;
     } else {
-        writeln!(out, "{table}")?;
+        table.write(&mut out, screen::width())?;
     }
     Ok(0)
 }
@@ -125,7 +118,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         )?;
     }
     if !detail.guards.is_empty() {
-        let mut table = screen::table(&["guard", "measured", "of", "share", "limit", ""]);
+        let mut table = Table::new(&["guard", "measured", "of", "share", "limit", ""]).spare(&["of"]).wraps("measured");
         for reading in &detail.guards {
             let percent = |share: f64| format!("{:.1} %", share * 100.0);
             let share = if reading.whole == 0 { 0.0 } else { reading.part as f64 / reading.whole as f64 };
@@ -139,7 +132,8 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
                 if reading.trips { "stops".to_owned() } else { String::new() },
             ]);
         }
-        writeln!(out, "\n{table}")?;
+        writeln!(out)?;
+        table.write(&mut out, screen::width())?;
     }
     if detail.timeline.requests.iter().any(|slot| *slot > 0) {
         let slot = detail.timeline.slot_ms as f64 / 1000.0;
@@ -159,11 +153,12 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         writeln!(out, "latency   median {median} ms, 95 % within {p95} ms, slowest {max} ms")?;
     }
     if !detail.traits.is_empty() {
-        let mut table = screen::table(&["trait", "added", "changed", "unset"]);
+        let mut table = Table::new(&["trait", "added", "changed", "unset"]);
         for (name, of) in &detail.traits {
             table.add_row([shown_key(name), thousands(of.added), thousands(of.changed), thousands(of.unset)]);
         }
-        writeln!(out, "\n{table}")?;
+        writeln!(out)?;
+        table.write(&mut out, screen::width())?;
     }
     write_log(&mut out, &detail.log)?;
     for remark in &detail.remarks {
@@ -173,11 +168,12 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         writeln!(out, "{} {warning} ({} times)", paint(CHANGE, "destination warning:"), thousands(*count))?;
     }
     if !rejected.is_empty() {
-        let mut table = screen::table(&["rejected group", "reason"]);
+        let mut table = Table::new(&["rejected group", "reason"]).wraps("reason");
         for group in rejected {
             table.add_row([shown_key(&group.key), one_line(group.reason.as_deref().unwrap_or_default()).into_owned()]);
         }
-        writeln!(out, "\n{table}")?;
+        writeln!(out)?;
+        table.write(&mut out, screen::width())?;
     }
     Ok(0)
 }

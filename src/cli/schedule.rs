@@ -10,6 +10,7 @@ use super::args::{Cli, SyncSelection};
 use super::screen::{status_text, when};
 use super::service::{self, Access};
 use super::status::selected_views;
+use super::table::Table;
 use super::{print_json, screen};
 use crate::io::{Clock, SystemClock};
 use crate::ledger::RunStatus;
@@ -31,7 +32,11 @@ pub(super) async fn schedule(cli: &Cli, which: &SyncSelection, count: usize) -> 
         print_json(&json!({"now": exact(now), "tzdata": time_zone::version(), "syncs": all, "broken": broken}));
         return Ok(0);
     }
-    let mut table = screen::table(&["sync", "schedule", "time zone", "next run", "UTC", "last run"]);
+    let mut table = Table::new(&["sync", "schedule", "time zone", "next run", "UTC", "last run"]).spare(&[
+        "last run",
+        "UTC",
+        "time zone",
+    ]);
     for view in &views {
         let Some(file) = files.iter().find(|file| file.mapping.name == view.sync) else { continue };
         table.add_row(row(&file.mapping, view, build::zone(&project, &file.mapping)));
@@ -40,7 +45,7 @@ pub(super) async fn schedule(cli: &Cli, which: &SyncSelection, count: usize) -> 
     if table.is_empty() {
         writeln!(out, "no mappings yet; `groupcast init` writes one")?;
     } else {
-        writeln!(out, "{table}")?;
+        table.write(&mut out, screen::width())?;
         writeln!(out, "\ntime zones from the tz database {}", time_zone::tables())?;
         if opened.source.is_none() {
             writeln!(out, "\nNo daemon is running: `groupcast daemon` keeps these schedules.")?;

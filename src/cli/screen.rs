@@ -1,10 +1,9 @@
 //! What a person sees: colours, tables, errors. Plain when piped.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
-use comfy_table::{Table, presets};
 
 use super::bar;
 use crate::error::Error;
@@ -77,14 +76,14 @@ pub(super) fn status_text(status: RunStatus) -> String {
     status.name().replace('_', " ")
 }
 
-/// A table without frames, for lists that are also piped into other programs.
-pub(super) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+/// The columns of the terminal that standard output is; none where it is a pipe or a file, or the terminal's width is not known.
+pub(super) fn width() -> Option<usize> {
+    if !std::io::stdout().is_terminal() {
+        return None;
     }
-    table
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    let variable = || std::env::var("COLUMNS").ok()?.parse().ok();
+    Some(size).filter(|columns| *columns > 0).or_else(variable)
 }
 
 /// The error as a person reads it: what, then the next step.

@@ -74,8 +74,8 @@ pub(super) async fn open(cli: &Cli, project: &Arc<Project>, access: Access) -> R
         match RemoteService::find(project, busy).await {
             // The command that holds it serves queries; what writes has to wait for its end.
             Ok(remote) if access != Access::Read && remote.is_command() && clock.elapsed() < cli.lock_timeout => {
-                if !announced && !cli.json {
-                    drop(writeln!(screen::stderr(), "waiting for {}, which is using the ledger", remote.whom()));
+                if !announced {
+                    announce_wait(cli, &remote);
                     announced = true;
                 }
                 clock.sleep(PAUSE).await;
@@ -90,6 +90,14 @@ pub(super) async fn open(cli: &Cli, project: &Arc<Project>, access: Access) -> R
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Says once whose end is waited for.
+pub(super) fn announce_wait(cli: &Cli, holder: &RemoteService) {
+    if !cli.json {
+        // A closed standard error cannot be reported anywhere.
+        drop(writeln!(screen::stderr(), "waiting for {}, which is using the ledger", holder.whom()));
     }
 }
 

@@ -10,6 +10,7 @@ use super::orphans::warn_of_renamed;
 use super::print_json;
 use super::screen::{self, DIM, paint, plural, status_text, thousands, when};
 use super::service::{self, Access, Opened};
+use super::table::Table;
 use crate::config::TargetName;
 use crate::mapping::MappingFile;
 use crate::service::open::Failure;
@@ -35,7 +36,7 @@ pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failu
     if by_daemon {
         head.extend(["state", "next run"]);
     }
-    let mut table = screen::table(&head);
+    let mut table = Table::new(&head).spare(&["ended at", "destination", "unconfirmed", "next run"]);
     for view in &views {
         let disabled = if view.enabled { String::new() } else { " (disabled)".to_owned() };
         let last = view.last_run.as_ref();
@@ -54,7 +55,7 @@ pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failu
         table.add_row(row);
     }
     let mut out = screen::stdout();
-    writeln!(out, "{table}")?;
+    table.write(&mut out, screen::width())?;
     for OrphanedSync { sync, groups, .. } in &orphaned {
         let what = format!("{sync}: {} without a mapping", plural(groups.synced, "synced group"));
         writeln!(out, "\n{what}; `groupcast ledger rename {sync} NAME` or `groupcast ledger drop {sync}`")?;

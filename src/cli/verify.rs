@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::args::Cli;
+use super::only_sync::only_sync;
 use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
 use super::service::{self, Access};
@@ -16,8 +17,9 @@ use crate::sync::verify::{Difference, Drifted, Verified};
 /// The exit code when groups differ.
 const DRIFT: u8 = 3;
 
-pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> Result<u8, Failure> {
+pub(super) async fn verify(cli: &Cli, named: Option<&str>, repair: bool, show: usize) -> Result<u8, Failure> {
     let project = Arc::new(super::read_project(cli)?);
+    let sync = only_sync(&project, named, "groupcast verify SYNC")?;
     let file = open::named(&project, sync)?;
     let mapping = &file.mapping;
     let access = if repair { Access::Write("groupcast verify --repair") } else { Access::Read };

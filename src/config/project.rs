@@ -45,6 +45,14 @@ impl Project {
         self.problems.append(found);
     }
 
+    /// The names of its syncs, in order: of mappings with mistakes, too.
+    pub fn names(&self) -> Vec<&str> {
+        let sound = self.mappings.iter().map(|file| file.mapping.name.as_str());
+        let mut names: Vec<&str> = sound.chain(self.broken.iter().map(|broken| broken.name.as_str())).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// The mistakes of a mapping of this name, if it has any.
     pub fn mistakes(&self, name: &str) -> Option<Diagnostics> {
         let broken = self.broken.iter().find(|broken| broken.name == name)?;

@@ -24,7 +24,7 @@ use crate::io::process;
 use crate::io::{Clock, SystemClock};
 use crate::ledger::{Ledger, OUTDATED_ADVICE, file_error};
 use crate::service::api::Service;
-use crate::service::open::{self, Failure, address};
+use crate::service::open::{self, Failure};
 use crate::service::remote;
 
 /// How long the last alerts and records may take, once every run has ended or was left behind.
@@ -72,24 +72,14 @@ impl PreparedDaemon {
         &self.project.settings.daemon
     }
 
-    /// Opens the ledger.
+    /// Opens the ledger. So long the end of a command that is using it is waited for.
     ///
-    /// Errors: [`Kind::LedgerBusy`], another process has it open; it says which daemon that is.
-    pub async fn open(self) -> Result<OpenedDaemon> {
+    /// Errors: [`Kind::LedgerBusy`], another process has it open; it says which one that is.
+    pub async fn open(self, lock_timeout: Duration) -> Result<OpenedDaemon> {
         let path = &self.project.settings.state.path;
-        let ledger = match open::ledger(&self.project).await {
-            Err(busy) if busy.kind() == Kind::LedgerBusy => {
-                return Err(match address::of_holder(path, &busy) {
-                    None => remote::with_holder(&self.project, busy).await,
-                    Some(daemon) => {
-                        Error::new(Kind::LedgerBusy, format!("a daemon already runs with this ledger: {daemon}"))
-                            .advise("use that one (`groupcast status` shows what it does), or stop it first")
-                            .because(busy.to_string())
-                    }
-                });
-            }
-            ledger => ledger?,
-        };
+        let open = async || open::ledger(&self.project).await;
+        let waiting = |holder: &remote::RemoteService| tracing::info!("waiting for the end of {}", holder.whom());
+        let ledger = remote::open_when_free(&self.project, lock_timeout, open, waiting).await?;
         if let Some(why) = ledger.storage().outdated() {
             tracing::warn!("{why}; {OUTDATED_ADVICE}");
         }

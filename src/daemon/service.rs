@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, watch};
 use super::observe::{log, metrics};
 use super::plans::{Full, WAITING_MAX};
 use super::supervisor::Supervisor;
-use crate::config::Project;
+use crate::config::{Project, TargetName};
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
-use crate::ledger::{Access, BackupSummary, Ledger, RunStatus};
+use crate::ledger::{self, Access, BackupSummary, Ledger, RunStatus};
 use crate::scheduler::queue::{EnqueueError, SyncState};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::commands;
@@ -27,6 +27,8 @@ use crate::service::views::{
     ActivityState, ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest,
     QueuedRunView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
 };
+use crate::sync::options::PlanFile;
+use crate::sync::plan_file::{self, SealedPlan};
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{RunOptions, RunOrigin};
 
@@ -296,6 +298,19 @@ impl Service for DaemonService {
             Ok((run, joined)) => Ok(EnqueuedRun { sync: sync.to_owned(), run, joined }),
             Err(refused) => Err(self.declined(refused, sync)),
         }
+    }
+
+    async fn accept_plan(&self, plan: SealedPlan) -> ServiceResult<PlanFile> {
+        let settings = &self.project().settings;
+        let checked = plan_file::check_sealed(&plan, settings.target.as_ref().map(TargetName::as_str));
+        checked.map_err(|error| match error.kind() {
+            Kind::PlanOutdated => ServiceError::Conflict(error),
+            _ => ServiceError::Invalid(error),
+        })?;
+        let folder = ledger::plans_beside(&settings.state.path);
+        let kept = tokio::task::spawn_blocking(move || plan_file::keep(plan, &folder)).await;
+        let kept = kept.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to keep the plan").because(panic)));
+        Ok(kept?)
     }
 
     async fn plan_stream(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanStream> {

@@ -35,6 +35,12 @@ pub trait DestinationType: Sync {
         names.filter(|name| ["url", "base_url", "app_url", "region"].contains(name)).collect()
     }
 
+    /// The settings that change neither what is sent nor who receives it, such as the size of requests: a plan stays valid when
+    /// they change.
+    fn unsealed_settings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Traits that every call of a mapping should have, so that `init` can propose them.
     fn always_traits(&self, _settings: &SettingValues) -> Vec<&'static str> {
         Vec::new()

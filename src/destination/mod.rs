@@ -18,6 +18,7 @@ pub mod mixpanel;
 pub mod posthog;
 pub mod readback;
 pub mod registry;
+mod seal;
 pub mod segment;
 pub mod shared;
 pub mod thrivestack;
@@ -30,6 +31,7 @@ use serde_json::Value;
 
 pub use change::{AddressedChange, Attempt, Element, LARGE_DOCUMENT_BYTES, Part, PlainSet, User};
 pub use destination_type::{DestinationType, OwnKey};
+pub use seal::{ConfiguredDestination, DestinationSeal};
 pub use verdict::{Blame, ElementVerdict, Verdict};
 
 use crate::error::Result as Outcome;

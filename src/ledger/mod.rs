@@ -75,7 +75,7 @@ pub use import::ImportedGroups;
 pub use journal::{ChangeOutcome, JournalEntry};
 pub use kv::KeyValue;
 pub use open::{
-    Retention, backup, in_memory, open, open_in_postgres, open_in_postgres_read_only, open_read_only,
+    Retention, backup, in_memory, open, open_in_postgres, open_in_postgres_read_only, open_read_only, plans_beside,
     postgres_backup_error,
 };
 pub use run::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};

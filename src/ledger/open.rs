@@ -1,6 +1,6 @@
 //! The constructor: which kind of ledger keeps the state of a project.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +82,11 @@ pub async fn open_in_postgres_read_only(
 /// The requests that are kept beside the file that represents a ledger.
 fn kept_beside(stand_in: &Path, retention: Retention) -> KeptRequests {
     KeptRequests::new(duckdb::beside(stand_in, "requests"), retention.requests)
+}
+
+/// The folder of the plans that a daemon was sent, beside the file that represents a ledger.
+pub fn plans_beside(stand_in: &Path) -> PathBuf {
+    duckdb::beside(stand_in, "plans")
 }
 
 /// The error of a backup of a ledger in PostgreSQL, which is backed up with its database.

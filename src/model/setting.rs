@@ -84,6 +84,12 @@ impl SettingValues {
         SettingValues(table)
     }
 
+    /// Each value as text, by its name: for comparing, never for showing.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, String)> {
+        // A checked value has a form in JSON.
+        self.0.iter().map(|(name, value)| (name.as_str(), serde_json::to_string(value).unwrap_or_default()))
+    }
+
     /// The values as the type's own struct. An error means that the struct and the declared settings disagree.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         // Deserialising could quote a value in its error, and the value could be a secret: only the keys are named.

@@ -13,11 +13,14 @@ use tokio::sync::watch;
 pub use super::error::{ServiceError, ServiceResult};
 pub use super::stream::ResultStream;
 use crate::delivery::Signal;
+use crate::error::{Error, Kind};
 use crate::ledger::BackupSummary;
 use crate::service::views::{
     ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanPart, PlanRequest,
     PlanView, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
 };
+use crate::sync::options::PlanFile;
+use crate::sync::plan_file::SealedPlan;
 use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{Monitor, RunOptions};
@@ -128,6 +131,12 @@ pub trait Service: Send + Sync {
 
     /// Requests a run. One that cannot begin yet is queued: one per sync, and equal requests join it.
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun>;
+
+    /// Keeps a plan that was made elsewhere, for runs that follow it. Only a daemon does.
+    async fn accept_plan(&self, _plan: SealedPlan) -> ServiceResult<PlanFile> {
+        let error = Error::new(Kind::Config, "only a daemon keeps plans that were made elsewhere");
+        Err(ServiceError::Conflict(error.advise("run the plan by its file: `groupcast run --plan FILE`")))
+    }
 
     /// What a run would do now, with the changes that are to be shown. Writes nothing. Only so many plans are made at a time.
     async fn plan(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanView> {

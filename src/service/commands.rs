@@ -30,6 +30,7 @@ pub async fn plan(
     let label = job.mapping().label.as_deref();
     let (mut room, mut hidden) = (request.show.unwrap_or(usize::MAX), 0);
     let mut traits = TraitTotals::default();
+    send(parts, [PlanPart::Destination(job.destination_seal()?)])?;
     let planned = job
         .plan(&mut |destination, page| {
             let planned = page.iter().filter_map(|decision| PlannedChange::of(decision, label));

@@ -8,7 +8,7 @@ use super::open::{self, Failure};
 use super::trace::RunTrace;
 use crate::config::Project;
 use crate::delivery::{self, Delivery, KeepRequests, ReadBackClient, Signal};
-use crate::destination::{AddressedChange, Destination};
+use crate::destination::{AddressedChange, ConfiguredDestination, Destination, DestinationSeal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::http::{HttpClient, Transport};
 use crate::io::{Clock, Random};
@@ -78,6 +78,16 @@ impl Job<'_> {
         &self.file.mapping
     }
 
+    /// The settings of its destination, as a plan seals them.
+    pub fn destination_seal(&self) -> Result<DestinationSeal> {
+        DestinationSeal::new(self.configured()?)
+    }
+
+    fn configured(&self) -> Result<ConfiguredDestination<'_>> {
+        let settings = open::destination_of(self.context.project, self.file)?;
+        Ok(ConfiguredDestination { of: open::destination_type(settings)?, values: &settings.values })
+    }
+
     fn place(&self) -> String {
         format!("sync {}", self.file.mapping.name)
     }
@@ -86,6 +96,7 @@ impl Job<'_> {
         Session {
             mapping: &self.file.mapping,
             fingerprint,
+            destination: self.configured().ok(),
             ledger: self.context.ledger,
             delivery,
             clock: self.context.clock,

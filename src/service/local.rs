@@ -17,6 +17,7 @@ use super::api::{About, EnqueuedRun, PlanStream, ResultStream, RunMonitor, Servi
 use super::commands;
 use super::job::Context;
 use super::queries::{Queries, sync_errors, unknown_run};
+use super::remote::in_use;
 use super::tracker::Tracker;
 use super::views::{
     ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView,
@@ -105,10 +106,7 @@ impl LocalService {
     /// Fails where another command is using the ledger.
     fn writable(&self) -> ServiceResult<()> {
         let Some(holder) = &self.holder else { return Ok(()) };
-        let error = Error::new(Kind::LedgerBusy, format!("{holder} is using the ledger"));
-        Err(ServiceError::Conflict(
-            error.advise("wait until it has ended, or stop it; `groupcast status` shows its progress"),
-        ))
+        Err(ServiceError::Conflict(in_use(holder)))
     }
 
     /// Fails because only a daemon does this.

@@ -45,6 +45,8 @@ use crate::sync::verify::{Drifted, Verified};
 const RESPONSE_MAX: Duration = Duration::from_secs(70);
 /// Longest the process may take to say hello.
 const HELLO_MAX: Duration = Duration::from_secs(30);
+/// Between two attempts to open a ledger that is in use.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Items that one response holds at most.
 const PAGE_MAX: u64 = 1_000;
 
@@ -186,14 +188,50 @@ impl RemoteService {
     }
 }
 
-/// The error that a ledger is in use, naming the process that uses it, if it can be reached.
-pub async fn with_holder(project: &Project, busy: Error) -> Error {
-    let text = busy.to_string();
-    match RemoteService::find(project, busy).await {
-        Ok(service) => Error::new(Kind::LedgerBusy, format!("{} is using the ledger", service.whom()))
-            .advise("wait until it has ended, or stop it; `groupcast status` shows its progress")
-            .because(text),
-        Err(busy) => busy,
+/// The error that a command, `whom`, is using the ledger.
+pub fn in_use(whom: &str) -> Error {
+    Error::new(Kind::LedgerBusy, format!("{whom} is using the ledger")).advise(
+        "wait until it has ended (`--lock-timeout 10m` does), or stop it; `groupcast status` shows its progress",
+    )
+}
+
+/// Opens a ledger that another command may be using. So long its end is waited for, of which `waiting` hears once; the error
+/// after that names the process, if it can be reached.
+pub async fn open_when_free<T>(
+    project: &Project,
+    lock_timeout: Duration,
+    open: impl AsyncFn() -> Result<T>,
+    waiting: impl FnOnce(&RemoteService),
+) -> Result<T> {
+    let clock = SystemClock::start();
+    let mut waiting = Some(waiting);
+    loop {
+        let busy = match open().await {
+            Err(busy) if busy.kind() == Kind::LedgerBusy => busy,
+            opened => return opened,
+        };
+        let holder = match RemoteService::find(project, busy).await {
+            Ok(holder) => holder,
+            // It cannot be reached, or it has ended meanwhile.
+            Err(_) if clock.elapsed() < lock_timeout => {
+                clock.sleep(LOCK_PAUSE).await;
+                continue;
+            }
+            Err(busy) => return Err(busy),
+        };
+        if !holder.is_command() {
+            // It does not end by itself.
+            let what = format!("a daemon already runs with this ledger: {}", holder.whom());
+            return Err(Error::new(Kind::LedgerBusy, what)
+                .advise("use that one (`groupcast status` shows what it does), or stop it first"));
+        }
+        if clock.elapsed() >= lock_timeout {
+            return Err(in_use(&holder.whom()));
+        }
+        if let Some(waiting) = waiting.take() {
+            waiting(&holder);
+        }
+        clock.sleep(LOCK_PAUSE).await;
     }
 }
 

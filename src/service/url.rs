@@ -15,9 +15,12 @@ use super::follow::RunHost;
 use super::views::{RunDetail, SyncView};
 use super::wire::segment;
 use crate::error::{Error, Kind, Result};
+use crate::format::thousands;
 use crate::io::http::{Applied, CallLimits, HttpClient, Request, Response, Transport};
 use crate::io::{Clock, SystemClock};
 use crate::sync::RunOptions;
+use crate::sync::options::PlanFile;
+use crate::sync::plan_file::SealedPlan;
 
 /// How long a daemon may be out of reach: a restart, a deployment, a proxy that comes back.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -26,6 +29,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// One call: a list of syncs or the record of a run, a megabyte at most with all of its rejected groups.
 const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(60), body_bytes_max: 64 * 1024 * 1024 };
+
+/// Bytes of a plan that a daemon takes: half a million changes.
+pub const PLAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A daemon at a URL.
 pub struct DaemonUrl {
@@ -81,6 +87,25 @@ impl DaemonUrl {
     /// Every sync of the daemon.
     pub async fn syncs(&self) -> ServiceResult<Vec<SyncView>> {
         self.call("GET", "syncs", None).await
+    }
+
+    /// Hands a plan over, for runs that follow it.
+    ///
+    /// Errors ([`Kind::Config`]): it is larger than a daemon takes.
+    pub async fn accept_plan(&self, plan: &SealedPlan) -> ServiceResult<PlanFile> {
+        let body = serde_json::to_value(plan).unwrap_or_default();
+        let (bytes, changes) = (body.to_string().len(), plan.syncs.iter().map(|sync| sync.hashes.len()).sum::<usize>());
+        if bytes > PLAN_BYTES_MAX {
+            let what = format!(
+                "the plan has {} changes, which are {} bytes for the daemon: it takes {} at most",
+                thousands(changes as u64),
+                thousands(bytes as u64),
+                thousands(PLAN_BYTES_MAX as u64)
+            );
+            let advice = "plan fewer syncs at a time, or copy the file to the daemon's machine and run it there";
+            return Err(Error::new(Kind::Config, what).advise(advice).into());
+        }
+        self.call("POST", "plans", Some(&body)).await
     }
 
     async fn call<T: DeserializeOwned>(

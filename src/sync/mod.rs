@@ -16,6 +16,7 @@
 //! | `report`, `timeline`, `trait_counts`, `requests`, `request_log` | what is known afterwards |
 
 mod adopt;
+mod approved;
 pub mod decide;
 pub mod group_keys;
 pub mod guard;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::decide::{Action, Decision};
 use crate::destination::User;
+use crate::format::{cut, cut_both};
 use crate::ledger::CandidateKind;
 use crate::model::document::{self, Document};
 use crate::model::{Change, Traits};
@@ -172,7 +173,13 @@ impl TraitTotals {
             (Some(_), Some(_)) => summary.changed += 1,
         }
         if summary.examples.len() < EXAMPLES_MAX {
-            let (before, after) = (before.map(shortened), value.map(shortened));
+            let (before, after) = match (before, value) {
+                (Some(before), Some(after)) => {
+                    let [before, after] = cut_both(&text(before), &text(after), EXAMPLE_CHARS_MAX);
+                    (Some(before), Some(after))
+                }
+                (before, after) => (before.map(shortened), after.map(shortened)),
+            };
             let is_known = |example: &TraitExample| (&example.before, &example.after) == (&before, &after);
             if !summary.examples.iter().any(is_known) {
                 summary.examples.push(TraitExample { key: planned.key.clone(), before, after });
@@ -186,16 +193,14 @@ impl TraitTotals {
     }
 }
 
-/// A value as JSON, as far as a line has room for it.
+/// A value as JSON.
+fn text(value: &Value) -> String {
+    if document::is_unknown(value) { "(unconfirmed)".to_owned() } else { value.to_string() }
+}
+
+/// The same, as far as a line has room for it.
 fn shortened(value: &Value) -> String {
-    if document::is_unknown(value) {
-        return "(unconfirmed)".to_owned();
-    }
-    let text = value.to_string();
-    match text.char_indices().nth(EXAMPLE_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    cut(&text(value), EXAMPLE_CHARS_MAX)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A run from its start to its record: read and compare, guard, send, and what of it is kept.
 
+use super::approved::ApprovedChanges;
 use super::guard::{GuardSet, Impact};
 use super::mirror::{MirrorReport, SettledKeys};
-use super::plan_file::ApprovedChanges;
 use super::read::ComparisonPhase;
 use super::reader::Reader;
 use super::report::{Counts, Detail, Report};
@@ -170,9 +170,14 @@ impl Session<'_> {
     async fn permitted(&self) -> Result<Option<ApprovedChanges>> {
         self.check_target().await?;
         let Some(plan) = &self.options.plan else { return Ok(None) };
-        let (plan, mapping) = (plan.clone(), self.mapping.clone());
-        let read = tokio::task::spawn_blocking(move || ApprovedChanges::read(&plan, &mapping)).await;
-        read.map_err(|panic| Error::new(Kind::Bug, "failed to read the plan").because(panic))?.map(Some)
+        let (file, mapping) = (plan.clone(), self.mapping.clone());
+        let read = tokio::task::spawn_blocking(move || ApprovedChanges::read(&file, &mapping)).await;
+        let (approved, planned) =
+            read.map_err(|panic| Error::new(Kind::Bug, "failed to read the plan").because(panic))??;
+        if let Some(destination) = self.destination {
+            planned.check_settings(destination).map_err(|error| error.at(plan.path.display().to_string()))?;
+        }
+        Ok(Some(approved))
     }
 
     /// The remark about rows whose cursor lies in the future.

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::approved::{ApprovedChanges, WithheldChanges};
 use super::decide::Decision;
 use super::mirror::SettledKeys;
-use super::plan_file::{ApprovedChanges, WithheldChanges};
 use super::read::ComparisonPhase;
 use super::record::{Recorder, RunSums};
 use super::report::{Counts, Detail};

@@ -9,6 +9,7 @@ use super::decide::{Decider, Decision};
 use super::guard::GuardSet;
 use super::options::{RunOptions, RunOrigin};
 use crate::delivery::{Delivery, DeliveryCounters, LogLevel, Signal};
+use crate::destination::ConfiguredDestination;
 use crate::error::{Error, Kind, Result};
 use crate::io::{Clock, Random};
 use crate::ledger::{Comparison, Ledger};
@@ -63,6 +64,8 @@ pub struct Session<'a> {
     pub mapping: &'a Mapping,
     /// Its fingerprint.
     pub fingerprint: &'a str,
+    /// Its destination as it is configured: a plan seals its settings.
+    pub destination: Option<ConfiguredDestination<'a>>,
     /// The ledger.
     pub ledger: &'a dyn Ledger,
     /// The way to the destination; absent where nothing may be sent.

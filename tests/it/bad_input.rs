@@ -380,7 +380,11 @@ fn two_processes_on_one_ledger() {
         let refused = fails(
             place.run(command),
             1,
-            &["`groupcast run` (process ", "is using the ledger", "wait until it has ended, or stop it"],
+            &[
+                "`groupcast run` (process ",
+                "is using the ledger",
+                "wait until it has ended (`--lock-timeout 10m` does), or stop it",
+            ],
         );
         assert!(!refused.all().contains("delivered"), "{}", refused.all());
     }

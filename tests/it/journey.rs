@@ -227,10 +227,10 @@ fn exit_codes_say_how_it_went() {
     // 2: bad config or usage
     place.run(&["run", "nothing"]).exits(2).says(&["sync `nothing` not found"]);
     place.run(&["run", "--accept", "everything"]).exits(2).says(&["rows-dropped"]);
-    place.run(&["run", "--group", "k1"]).exits(2).says(&["needs exactly one sync", "groupcast run SYNC --group KEY"]);
     place.run(&["fly"]).exits(2);
     place.mapping("second", "source = 3");
     place.run(&["run"]).exits(2).says(&["mappings/second.toml"]);
+    place.run(&["run", "--group", "k1"]).exits(2).says(&["needs exactly one sync", "groupcast run SYNC --group KEY"]);
 }
 
 #[test]

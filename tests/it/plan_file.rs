@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::cli::{Output, Place, Receiver, changes_sent, mapping};
+use crate::support::cli::{KEY, Output, Place, Receiver, changes_sent, mapping};
 use crate::support::daemon::Daemon;
 
 const TRAITS: &str = "plan = \"plan\"\narr = \"arr\"\naddress = { city = \"city\", zip = \"zip\" }\n";
@@ -154,6 +154,41 @@ fn a_plan_of_another_mapping_or_destination_sends_nothing() {
     place.run(&["run", "others", "--plan", "p.plan"]).exits(2).says(&["others.toml"]);
     assert_eq!(receiver.requests(), seen);
     place.run(&["run", "--plan", "p.plan"]).exits(0);
+}
+
+#[test]
+fn a_plan_of_other_settings_of_the_destination_sends_nothing() {
+    let receiver = Receiver::start();
+    for beside in [false, true] {
+        let mut place = synced(&receiver);
+        edit(&place);
+        place.run(&["plan", "--out", "p.plan"]).exits(0);
+        let file = place.read("p.plan");
+        assert!(!file.contains(KEY) && !file.contains(&receiver.url), "no value of a setting: {file}");
+        let seen = receiver.requests();
+        for (setting, value, named) in [
+            ("API_KEY", "another-key-0123456789abcdef", "`api_key` of destination `amplitude` is not what"),
+            ("LONG_STRINGS", "truncate", "`long_strings` of destination `amplitude` is not what"),
+            ("BASE_URL", "http://127.0.0.1:9", "`base_url` of destination `amplitude` is not what"),
+        ] {
+            let variable = format!("GROUPCAST__DESTINATIONS__AMPLITUDE__{setting}");
+            place.set(&variable, value);
+            let daemon = beside.then(|| Daemon::start(&place));
+            let refused = place.run(&["run", "--plan", "p.plan"]).exits(1);
+            let refused = refused.says(&[named, "the plan was made with", "groupcast plan --out"]);
+            assert!(!refused.all().contains("another-key"), "{}", refused.all());
+            assert_eq!(receiver.requests(), seen);
+            if let Some(daemon) = daemon {
+                daemon.stop().exits(0);
+            }
+            place.unset(&variable);
+        }
+        // What changes neither the requests nor who receives them is no reason to refuse.
+        place.set("GROUPCAST__DESTINATIONS__AMPLITUDE__BATCH_MAX", "1");
+        place.set("GROUPCAST__DESTINATIONS__AMPLITUDE__CONCURRENCY", "1");
+        place.run(&["run", "--plan", "p.plan"]).exits(0);
+        assert_eq!(keys(&receiver, seen), ["a", "b", "c", "e"]);
+    }
 }
 
 #[test]

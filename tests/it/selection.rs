@@ -118,3 +118,36 @@ fn a_broken_mapping_concerns_only_selections_that_it_belongs_to() {
     place.run(&["run", "--select", "tag:hourly"]).exits(2).says(&["billing.toml"]);
     place.run(&["run", "usage"]).exits(0);
 }
+
+#[test]
+fn a_project_of_one_sync_needs_no_name() {
+    let receiver = Receiver::start();
+    let place = Place::with(&receiver);
+    place.run(&["ledger", "adopt"]).exits(2).says(&["there is no sync yet", "groupcast init"]);
+    place.mapping("accounts", &mapping("plan = \"plan\"\n", ""));
+    place.warehouse(
+        "CREATE TABLE accounts (id text, plan text); INSERT INTO accounts VALUES ('a', 'free'), ('b', 'pro')",
+    );
+    let planned = place.run(&["plan", "--group", "a", "--json"]).exits(0).json_lines();
+    assert_eq!(planned[0]["key"], "a", "{planned:?}");
+    place.run(&["run", "--group", "a"]).exits(0).says(&["1 delivered"]);
+    place.run(&["group", "a", "--requests"]).exits(0).says(&["a in accounts", "POST "]);
+    place.run(&["group", "accounts"]).exits(2).says(&["the group's key is missing", "groupcast group accounts KEY"]);
+    place.run(&["verify"]).exits(2).says(&["cannot be read back"]);
+    assert!(place.run(&["ledger", "export"]).exits(0).stdout.contains("\"key\":\"a\""));
+    place.run(&["ledger", "reset", "--group", "a", "--yes"]).exits(0).says(&["accounts: 1 group will be resent"]);
+    place.run(&["ledger", "adopt"]).exits(0).says(&["accounts: 2 groups marked as synced"]);
+    // With two, the advice is the command that was typed; one that is broken counts, for it may be meant.
+    place.mapping("usage", "source = 3");
+    for (typed, advice) in [
+        (&["plan", "--group", "a"][..], "`groupcast plan SYNC --group KEY`"),
+        (&["run", "--group", "a"], "`groupcast run SYNC --group KEY`"),
+        (&["group", "a"], "`groupcast group SYNC KEY`"),
+        (&["verify"], "`groupcast verify SYNC`"),
+        (&["ledger", "export"], "`groupcast ledger export SYNC`"),
+        (&["ledger", "adopt"], "`groupcast ledger adopt SYNC`"),
+        (&["ledger", "reset", "--yes"], "`groupcast ledger reset SYNC`"),
+    ] {
+        place.run(typed).exits(2).says(&["one sync, and there are 2", advice, "the syncs are `accounts` and `usage`"]);
+    }
+}

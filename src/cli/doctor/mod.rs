@@ -13,6 +13,7 @@ use serde_json::json;
 use super::args::Cli;
 use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural};
+use super::table::{TEXT_MIN, wrapped};
 use crate::error::Error;
 use crate::service::open::Failure;
 
@@ -88,8 +89,24 @@ struct Findings {
     all: Vec<Examined>,
 }
 
-/// Columns of the subjects.
+/// Columns of the states, of the subjects, and before the texts.
+const WORD_WIDTH: usize = 7;
 const SUBJECT_WIDTH: usize = 20;
+const TEXT_AT: usize = WORD_WIDTH + 2 + SUBJECT_WIDTH + 2;
+/// What is before the next step.
+const HELP: &str = "help:";
+
+/// Writes a text that begins behind so many columns. On a terminal its further lines begin there, too.
+fn write_text(out: &mut impl Write, text: &str, column: usize) -> std::io::Result<()> {
+    let Some(room) = screen::width().and_then(|width| width.checked_sub(column)).filter(|room| *room >= TEXT_MIN)
+    else {
+        return writeln!(out, "{text}");
+    };
+    let lines = wrapped(text, room);
+    let mut lines = lines.lines();
+    writeln!(out, "{}", lines.next().unwrap_or_default())?;
+    lines.try_for_each(|line| writeln!(out, "{:column$}{line}", ""))
+}
 
 impl Findings {
     fn new(json: bool) -> Findings {
@@ -104,11 +121,13 @@ impl Findings {
                 Health::Warning => (CHANGE, "warning"),
                 Health::Error => (REMOVE, "error"),
             };
-            let word = paint(style, format!("{word:7}"));
+            let word = paint(style, format!("{word:WORD_WIDTH$}"));
             // A long name pushes its own line only.
-            writeln!(out, "{word}  {:SUBJECT_WIDTH$}  {}", found.subject, found.what)?;
+            write!(out, "{word}  {:SUBJECT_WIDTH$}  ", found.subject)?;
+            write_text(&mut out, &found.what, TEXT_AT)?;
             if let Some(help) = &found.help {
-                writeln!(out, "{:7}  {:SUBJECT_WIDTH$}  {} {help}", "", "", paint(DIM, "help:"))?;
+                write!(out, "{:TEXT_AT$}{} ", "", paint(DIM, HELP))?;
+                write_text(&mut out, help, TEXT_AT + HELP.len() + 1)?;
             }
         }
         self.all.extend(found);

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use super::PlanFormatter;
 use crate::cli::screen::{self, plural, thousands};
-use crate::cli::text::{after_key, shown_key, shown_value};
+use crate::cli::text::{VALUE_CHARS_MAX, after_key, shown_key, shown_value, values_within};
 use crate::error::Error;
 use crate::format::one_line;
 use crate::mapping::Mapping;
@@ -160,11 +160,16 @@ fn group(out: &mut String, planned: &PlannedChange) -> std::fmt::Result {
             }
             continue;
         }
-        if let Some(old) = old {
-            writeln!(out, "- {name} = {}", shown_value(old))?;
-        }
+        let value = match old {
+            Some(old) => {
+                let [old, new] = values_within(old, value, VALUE_CHARS_MAX);
+                writeln!(out, "- {name} = {old}")?;
+                new
+            }
+            None => shown_value(value),
+        };
         let remark = if op == Op::Set { String::new() } else { format!(" ({})", op.name().replace('_', " ")) };
-        writeln!(out, "+ {name} = {}{remark}", shown_value(value))?;
+        writeln!(out, "+ {name} = {value}{remark}")?;
     }
     for name in &change.unset {
         let old = planned.before.get(name).map(|old| format!(" = {}", shown_value(old))).unwrap_or_default();

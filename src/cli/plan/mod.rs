@@ -50,7 +50,7 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
     let selection = args.select.which.read()?;
     let files = selection.chosen(&project)?;
     super::warn_of_none(&files, &project, &selection);
-    let options = args.select.options(files.len(), None)?;
+    let options = args.select.options("plan", &selection.names_of(&files, &project), None)?;
     let filter =
         ChangeFilter { traits: args.traits.iter().cloned().collect(), kinds: args.kinds.iter().cloned().collect() };
     warn_of_unknown_traits(&filter, &files);
@@ -80,6 +80,7 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
         };
         let mut unshown = 0;
         let mut room = shown;
+        let mut seal = None;
         let part = |part| match part {
             PlanPart::Change(change) => {
                 if let Some(writer) = &mut writer {
@@ -96,6 +97,10 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
                     }
                 }
                 super::text::written(formatter.change(*change))
+            }
+            PlanPart::Destination(of) => {
+                seal = Some(of);
+                Ok(())
             }
             PlanPart::Request(request) => super::text::written(formatter.request(request)),
             PlanPart::Warning(what) => {
@@ -125,7 +130,9 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
                     code = worse(code, guard.kind().exit_code());
                 }
                 if let Some(writer) = &mut writer {
-                    writer.end_sync(&file.mapping, planned.mapping, options.clone())?;
+                    let unsealed = || Error::new(Kind::Bug, "the plan came without its destination's seal");
+                    let settings = seal.ok_or_else(unsealed)?;
+                    writer.end_sync(&file.mapping, (planned.mapping, settings), options.clone())?;
                 }
             }
             // A sync that cannot be planned stops none of the others.

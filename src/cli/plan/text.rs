@@ -6,18 +6,24 @@ use serde_json::Value;
 
 use super::PlanFormatter;
 use crate::cli::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
-use crate::cli::text::{after_key, shown_key, shown_value};
+use crate::cli::text::{VALUE_CHARS_MAX, after_key, shown_key, value_within, values_within};
 use crate::error::Error;
-use crate::format::one_line;
+use crate::format::{cut, one_line};
 use crate::mapping::Mapping;
 use crate::model::Op;
 use crate::model::members::changed_members;
 use crate::service::views::{PlanView, PlannedChange, RequestView, TraitExample, TraitSummary};
 
-/// The widest name that values are aligned after.
+/// The widest name that values are aligned after; of a terminal's line at most a quarter.
 const NAME_WIDTH_MAX: usize = 40;
 /// Characters of the examples behind a trait's counts.
 const EXAMPLES_WIDTH: usize = 72;
+/// Between an old value and the new one.
+const ARROW: &str = " → ";
+/// Characters that show that a value goes on before and behind.
+const CUT_MARKS: usize = 2;
+/// What values have of a line, however narrow the terminal is.
+const VALUE_WIDTH_MIN: usize = 24;
 /// Groups from which on a summary helps.
 const SUMMARY_GROUPS_MIN: u64 = 3;
 
@@ -25,12 +31,41 @@ const SUMMARY_GROUPS_MIN: u64 = 3;
 pub(super) struct TextPlan {
     /// Groups that wait for the summary; none where they are shown as they come.
     waiting: Option<Vec<PlannedChange>>,
+    page: Page,
+}
+
+/// The columns that a line has; as many as it needs where it is no terminal's.
+#[derive(Clone, Copy)]
+struct Page(Option<usize>);
+
+impl Page {
+    /// The columns in which names are aligned.
+    fn name_width(self, longest: usize) -> usize {
+        longest.min(self.0.map_or(NAME_WIDTH_MAX, |width| (width / 4).min(NAME_WIDTH_MAX)))
+    }
+
+    /// What is left of a line for a value.
+    fn room(self, taken: usize) -> usize {
+        let left = |width: usize| width.saturating_sub(taken + CUT_MARKS).clamp(VALUE_WIDTH_MIN, VALUE_CHARS_MAX);
+        self.0.map_or(VALUE_CHARS_MAX, left)
+    }
+
+    /// Two values behind so many columns: on one line, or below each other where one has no room for both.
+    fn change(self, taken: usize, old: &Value, new: &Value) -> String {
+        let [before, after] = values_within(old, new, VALUE_CHARS_MAX);
+        let needed = taken + before.chars().count() + ARROW.chars().count() + after.chars().count();
+        if self.0.is_none_or(|width| needed <= width) {
+            return format!("{before}{ARROW}{after}");
+        }
+        let [before, after] = values_within(old, new, self.room(taken));
+        format!("{before}\n{:1$}{ARROW}{after}", "", taken.saturating_sub(ARROW.chars().count()))
+    }
 }
 
 impl TextPlan {
     /// `streaming`: groups are shown as they come, and the summary after them.
     pub(super) fn new(streaming: bool) -> TextPlan {
-        TextPlan { waiting: (!streaming).then(Vec::new) }
+        TextPlan { waiting: (!streaming).then(Vec::new), page: Page(screen::width()) }
     }
 }
 
@@ -43,7 +78,7 @@ impl PlanFormatter for TextPlan {
     fn change(&mut self, planned: PlannedChange) -> std::io::Result<()> {
         match &mut self.waiting {
             Some(waiting) => waiting.push(planned),
-            None => group(&planned)?,
+            None => group(self.page, &planned)?,
         }
         Ok(())
     }
@@ -60,9 +95,9 @@ impl PlanFormatter for TextPlan {
 
     fn foot(&mut self, plan: &PlanView, _: Option<&Error>) -> std::io::Result<()> {
         if plan.add + plan.change + plan.remove >= SUMMARY_GROUPS_MIN {
-            summary(&plan.traits)?;
+            summary(self.page, &plan.traits)?;
         }
-        self.waiting.take().iter().flatten().try_for_each(group)?;
+        self.waiting.take().iter().flatten().try_for_each(|planned| group(self.page, planned))?;
         let found = &plan.comparison;
         let mut out = screen::stdout();
         if plan.hidden > 0 {
@@ -94,10 +129,10 @@ impl PlanFormatter for TextPlan {
 }
 
 /// What becomes of each trait: counts, and the first few values.
-fn summary(traits: &[TraitSummary]) -> std::io::Result<()> {
+fn summary(page: Page, traits: &[TraitSummary]) -> std::io::Result<()> {
     let mut out = screen::stdout();
     let name = |of: &TraitSummary| shown_key(&of.name);
-    let width = traits.iter().map(|of| name(of).chars().count()).max().unwrap_or(0).min(NAME_WIDTH_MAX);
+    let width = page.name_width(traits.iter().map(|of| name(of).chars().count()).max().unwrap_or(0));
     let counts: Vec<[(u64, &str); 3]> =
         (traits.iter()).map(|of| [(of.added, "added"), (of.changed, "changed"), (of.unset, "unset")]).collect();
     let plain = |counts: &[(u64, &str); 3]| {
@@ -105,6 +140,12 @@ fn summary(traits: &[TraitSummary]) -> std::io::Result<()> {
         parts.map(|(count, what)| format!("{} {what}", thousands(*count))).collect::<Vec<_>>().join(", ")
     };
     let counts_width = counts.iter().map(|counts| plain(counts).chars().count()).max().unwrap_or(0);
+    let room = |of: &TraitSummary| {
+        let taken = 2 + name(of).chars().count().max(width) + 2 + counts_width + 2;
+        page.0.map_or(EXAMPLES_WIDTH, |columns| {
+            columns.saturating_sub(taken + CUT_MARKS).clamp(VALUE_WIDTH_MIN, EXAMPLES_WIDTH)
+        })
+    };
     writeln!(out)?;
     for (of, counts) in traits.iter().zip(&counts) {
         let text = plain(counts);
@@ -113,13 +154,19 @@ fn summary(traits: &[TraitSummary]) -> std::io::Result<()> {
         let parts = counts.iter().zip(styles).filter(|((count, _), _)| *count > 0);
         let painted: Vec<String> =
             parts.map(|((count, what), style)| paint(style, format!("{} {what}", thousands(*count)))).collect();
-        writeln!(out, "  {:width$}  {}{pad}  {}", name(of), painted.join(", "), paint(DIM, examples(&of.examples)))?;
+        writeln!(
+            out,
+            "  {:width$}  {}{pad}  {}",
+            name(of),
+            painted.join(", "),
+            paint(DIM, examples(&of.examples, room(of)))
+        )?;
     }
     Ok(())
 }
 
-/// As many of the examples as there is room for, at least one.
-fn examples(examples: &[TraitExample]) -> String {
+/// As many of the examples as there is room for, at least one, which may be cut.
+fn examples(examples: &[TraitExample], room: usize) -> String {
     let mut text = String::new();
     for TraitExample { before, after, .. } in examples {
         let example = match (before, after) {
@@ -129,7 +176,7 @@ fn examples(examples: &[TraitExample]) -> String {
         };
         let example = one_line(&example).into_owned();
         let is_first = text.is_empty();
-        if !is_first && text.chars().count() + example.chars().count() + 2 > EXAMPLES_WIDTH {
+        if !is_first && text.chars().count() + example.chars().count() + 2 > room {
             break;
         }
         if !is_first {
@@ -137,11 +184,12 @@ fn examples(examples: &[TraitExample]) -> String {
         }
         text.push_str(&example);
     }
-    text
+    // To a pipe it goes whole.
+    if room < EXAMPLES_WIDTH { cut(&text, room) } else { text }
 }
 
 /// One group.
-fn group(planned: &PlannedChange) -> std::io::Result<()> {
+fn group(page: Page, planned: &PlannedChange) -> std::io::Result<()> {
     let mut out = screen::stdout();
     let (sign, style, remark) = match (&planned.rejection, planned.kind.as_str()) {
         (Some(_), _) => ("!", REMOVE, "  cannot be sent"),
@@ -162,11 +210,12 @@ fn group(planned: &PlannedChange) -> std::io::Result<()> {
     }
     let synced = |name: &String| planned.before.get(name);
     let width = change.names().chain(change.repeated.keys()).map(|name| name.chars().count()).max();
-    let width = width.unwrap_or(0).min(NAME_WIDTH_MAX);
+    let width = page.name_width(width.unwrap_or(0));
+    let shown = |name: &str, value: &Value| value_within(value, page.room(VALUES_AT + name.chars().count().max(width)));
     for (name, value) in &change.set {
         match synced(name) {
-            Some(old) => changed(&mut out, name, width, old, value)?,
-            None => writeln!(out, "    {} {name:width$}  {}", paint(ADD, "+"), shown_value(value))?,
+            Some(old) => changed(&mut out, page, (name, width), old, value)?,
+            None => writeln!(out, "    {} {name:width$}  {}", paint(ADD, "+"), shown(name, value))?,
         }
     }
     for (op, name, value) in change.values().filter(|(op, _, _)| *op != Op::Set) {
@@ -177,34 +226,70 @@ fn group(planned: &PlannedChange) -> std::io::Result<()> {
             Op::Append => "(appended to what is there)",
             Op::Prepend => "(prepended to what is there)",
         };
-        writeln!(out, "    {} {name:width$}  {} {}", paint(ADD, "+"), shown_value(value), paint(DIM, remark))?;
+        writeln!(out, "    {} {name:width$}  {} {}", paint(ADD, "+"), shown(name, value), paint(DIM, remark))?;
     }
     for (name, value) in &change.repeated {
         let remark = paint(DIM, "(unchanged, sent with every change)");
-        writeln!(out, "    {} {name:width$}  {} {remark}", paint(DIM, "="), shown_value(value))?;
+        writeln!(out, "    {} {name:width$}  {} {remark}", paint(DIM, "="), shown(name, value))?;
     }
     for name in &change.unset {
-        let old = synced(name).map(shown_value).unwrap_or_default();
+        let old = synced(name).map(|old| shown(name, old)).unwrap_or_default();
         writeln!(out, "    {} {name:width$}  {old}", paint(REMOVE, "-"))?;
     }
     Ok(())
 }
 
+/// Columns before a trait's value, besides its name.
+const VALUES_AT: usize = 8;
+/// Columns before the value of a member, besides its path.
+const MEMBER_VALUES_AT: usize = 12;
+
 /// A trait whose value changes; of a large value, the members that do.
-fn changed(out: &mut impl Write, name: &str, width: usize, old: &Value, new: &Value) -> std::io::Result<()> {
+fn changed(
+    out: &mut impl Write,
+    page: Page,
+    (name, width): (&str, usize),
+    old: &Value,
+    new: &Value,
+) -> std::io::Result<()> {
     let Some(members) = changed_members(old, new) else {
-        return writeln!(out, "    {} {name:width$}  {} → {}", paint(CHANGE, "~"), shown_value(old), shown_value(new));
+        let values = page.change(VALUES_AT + name.chars().count().max(width), old, new);
+        return writeln!(out, "    {} {name:width$}  {values}", paint(CHANGE, "~"));
     };
     writeln!(out, "    {} {name:width$}  {}", paint(CHANGE, "~"), paint(DIM, "in part:"))?;
     let paths = members.iter().map(|member| shown_key(&member.path)).collect::<Vec<_>>();
-    let width = paths.iter().map(|path| path.chars().count()).max().unwrap_or(0).min(NAME_WIDTH_MAX);
+    let width = page.name_width(paths.iter().map(|path| path.chars().count()).max().unwrap_or(0));
     for (member, path) in members.iter().zip(paths) {
+        let taken = MEMBER_VALUES_AT + path.chars().count().max(width);
         let (sign, style, text) = match (member.before, member.after) {
-            (Some(old), Some(new)) => ("~", CHANGE, format!("{} → {}", shown_value(old), shown_value(new))),
-            (None, Some(new)) => ("+", ADD, shown_value(new)),
-            (old, None) => ("-", REMOVE, old.map(shown_value).unwrap_or_default()),
+            (Some(old), Some(new)) => ("~", CHANGE, page.change(taken, old, new)),
+            (None, Some(new)) => ("+", ADD, value_within(new, page.room(taken))),
+            (old, None) => ("-", REMOVE, old.map(|old| value_within(old, page.room(taken))).unwrap_or_default()),
         };
         writeln!(out, "        {} {path:width$}  {text}", paint(style, sign))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_that_is_wider_than_the_terminal_takes_two_lines() {
+        let (old, new) = (json!("free"), json!("enterprise"));
+        assert_eq!(Page(None).change(20, &old, &new), "\"free\" → \"enterprise\"");
+        assert_eq!(Page(Some(80)).change(20, &old, &new), "\"free\" → \"enterprise\"");
+        assert_eq!(Page(Some(30)).change(10, &old, &new), "\"free\"\n        → \"enterprise\"");
+        // What differs far behind is shown, not only what is the same.
+        let [old, new] = ["1", "2"].map(|end| json!(format!("{}{end}", "long ".repeat(60))));
+        let text = Page(Some(80)).change(30, &old, &new);
+        assert!(text.starts_with('…') && text.contains("long 1\" → …") && text.ends_with("long 2\""), "{text}");
+        let [old, new] = ["old ", "new "].map(|word| json!(word.repeat(60)));
+        let text = Page(Some(80)).change(30, &old, &new);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 2 && lines[0].chars().count() <= 50 && lines[1].chars().count() <= 80, "{text}");
+    }
 }

@@ -29,7 +29,7 @@ use crate::source::{Column, Source, TableListing};
 const TABLES_SHOWN: usize = 25;
 /// Sources that a person is asked about, with what each is.
 const ASKED_SOURCES: [(&str, &str); 5] = [
-    ("postgres", "PostgreSQL, Redshift, CockroachDB and others that speak its protocol"),
+    ("postgres", "PostgreSQL and what speaks its protocol: Redshift, CockroachDB"),
     ("duckdb", "a DuckDB file"),
     ("files", "CSV, JSON, Excel and Parquet files of a folder"),
     (SQLITE, "a SQLite file, through its ADBC driver (`dbc install sqlite`)"),
@@ -420,8 +420,8 @@ impl Questions<'_> {
             (None, None) => return Err(missing("--destination-type", &format!("choose one of {}", listed(names())))),
             (None, Some(terminal)) => {
                 terminal.show("Where do they go?")?;
-                let options: Vec<String> = names().map(str::to_owned).collect();
-                let file = options.iter().position(|name| name == "file").unwrap_or(0);
+                let options: Vec<String> = names().map(|name| about_destination(name).to_owned()).collect();
+                let file = names().position(|name| name == "file").unwrap_or(0);
                 Some(&DESTINATION_TYPES[terminal.choice("Destination", &options, file)?])
             }
         };
@@ -435,6 +435,17 @@ impl Questions<'_> {
             section.settings.push(("path".to_owned(), "\"changes.ndjson\"".to_owned()));
         }
         Ok(section)
+    }
+}
+
+/// A destination type with what it is, where its name does not say that.
+fn about_destination(name: &str) -> &str {
+    match name {
+        "file" => "file         every change as a line of JSON: nothing is sent anywhere",
+        "journy" => "journy       journy.io's own API",
+        "segment" => "segment      and its kin: RudderStack, Customer.io, Dittofeed, Jitsu, Accoil …",
+        "webhook" => "webhook      a URL of your own",
+        name => name,
     }
 }
 

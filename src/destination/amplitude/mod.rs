@@ -90,6 +90,10 @@ impl DestinationType for AmplitudeType {
         &[OwnKey { setting: "api_key", prefix: None }]
     }
 
+    fn unsealed_settings(&self) -> &'static [&'static str] {
+        &["batch_max", "gzip"]
+    }
+
     fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
         open(&settings.parse()?, group_type)
     }

@@ -96,6 +96,10 @@ impl DestinationType for PostHogType {
         ]
     }
 
+    fn unsealed_settings(&self) -> &'static [&'static str] {
+        &["gzip", "personal_api_key"]
+    }
+
     fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
         Ok(Box::new(PostHog::new(&settings.parse()?, group_type)?))
     }

@@ -103,6 +103,10 @@ impl DestinationType for SegmentType {
         settings.parse().map_or_else(|_| Vec::new(), |of: SegmentSettings| always_traits::always_traits(&of))
     }
 
+    fn unsealed_settings(&self) -> &'static [&'static str] {
+        &["batch_bytes_max", "batch_count_max", "gzip"]
+    }
+
     fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
         Ok(Box::new(Segment::new(&settings.parse()?, group_type)?))
     }

@@ -61,6 +61,10 @@ impl DestinationType for WebhookType {
         settings::SETTINGS
     }
 
+    fn unsealed_settings(&self) -> &'static [&'static str] {
+        &["batch_max", "bytes_max", "signing_secret"]
+    }
+
     fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
         Ok(Box::new(Webhook::new(&settings.parse()?, group_type)?))
     }

@@ -14,9 +14,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::{ApiError, ErrorMessage};
-use super::limits::HttpLimits;
+use super::limits::{HttpLimits, PLANS};
 use super::redirect::to_login;
 use super::session::SessionStore;
 use super::slots::SlotHandle;
@@ -63,12 +64,18 @@ pub(super) struct AuthState {
     throttle: LoginThrottle,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) limits: HttpLimits,
+    /// The places for bodies that are larger than others.
+    large_bodies: Semaphore,
     pub(super) has_pages: bool,
     pub(super) error_page: Option<fn(&ErrorMessage) -> String>,
 }
 
 /// Passes a request to the router, or returns an error or a redirect.
 pub(super) async fn authenticate(State(state): State<Arc<AuthState>>, request: Request, next: Next) -> Response {
+    let _place = match state.place_for(request.uri().path()).await {
+        Ok(place) => place,
+        Err(full) => return full.into_response(),
+    };
     match state.admit(request).await {
         Ok(request) => next.run(request).await,
         Err(response) => *response,
@@ -90,6 +97,7 @@ impl AuthState {
             throttle: LoginThrottle::default(),
             clock,
             limits: settings.limits,
+            large_bodies: Semaphore::new(1),
             has_pages: settings.pages.is_some(),
             error_page: settings.error_page,
         })
@@ -98,6 +106,22 @@ impl AuthState {
     /// Whether callers need a token.
     pub(super) fn needs_token(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// A place in memory for a large body, where this path takes one.
+    async fn place_for(&self, path: &str) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+        if path != PLANS {
+            return Ok(None);
+        }
+        match tokio::time::timeout(self.limits.body, self.large_bodies.acquire()).await {
+            // It is never closed.
+            Ok(place) => Ok(place.ok()),
+            Err(_) => Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "another plan is being received",
+                "try again in some seconds",
+            )),
+        }
     }
 
     /// Checks come first that need nothing but the head; the body is read only for those who may send one.
@@ -124,7 +148,7 @@ impl AuthState {
         if let Some(slot) = &slot {
             slot.idle();
         }
-        let read = body::read(raw, &self.limits).await;
+        let read = body::read(raw, self.limits.of_body(path)).await;
         if let Some(slot) = &slot {
             slot.busy();
         }

@@ -1,5 +1,5 @@
 //! Request bodies: read once, whole, within limits of size and time, before a handler sees them. Memory is bounded by
-//! [`HttpLimits::body_bytes`] per connection.
+//! [`HttpLimits::body_bytes`](super::limits::HttpLimits::body_bytes) per connection, and one plan.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -9,19 +9,19 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use super::limits::HttpLimits;
+use super::limits::BodyLimits;
 
 /// How much of a body that is too large is still read and dropped: 1 MiB takes milliseconds. A client reads the response only
 /// after it has sent its body, and a connection closed before that looks like a network failure to it.
 const DROPPED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads a body: 413 when it is too large, 408 when the client takes too long, 400 when it breaks off.
-pub(super) async fn read(body: Body, limits: &HttpLimits) -> Result<Bytes, ApiError> {
+pub(super) async fn read(body: Body, limits: BodyLimits) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is larger than {} bytes", limits.body_bytes),
-            "send less: no request of this API needs as much",
+            format!("the body is larger than {} bytes", limits.bytes),
+            "send less: no request of this API needs as much, and a plan can be split by its syncs",
         )
         .with(header::CONNECTION, header::HeaderValue::from_static("close"))
     };
@@ -32,7 +32,7 @@ pub(super) async fn read(body: Body, limits: &HttpLimits) -> Result<Bytes, ApiEr
             let chunk = chunk.map_err(|_| {
                 ApiError::bad("the body ended early", "send as many bytes as `Content-Length` declares")
             })?;
-            if dropped > 0 || read.len() + chunk.len() > limits.body_bytes {
+            if dropped > 0 || read.len() + chunk.len() > limits.bytes {
                 dropped += chunk.len().max(1);
             } else {
                 read.extend_from_slice(&chunk);
@@ -43,11 +43,11 @@ pub(super) async fn read(body: Body, limits: &HttpLimits) -> Result<Bytes, ApiEr
         }
         if dropped > 0 { Err(too_large()) } else { Ok(Bytes::from(read)) }
     };
-    match tokio::time::timeout(limits.body, whole).await {
+    match tokio::time::timeout(limits.time, whole).await {
         Ok(read) => read,
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
-            format!("the body did not arrive within {} seconds", limits.body.as_secs_f32()),
+            format!("the body did not arrive within {} seconds", limits.time.as_secs_f32()),
             "send it without a pause, and check that `Content-Length` is not larger than the body",
         )
         .with(header::CONNECTION, header::HeaderValue::from_static("close"))),

@@ -22,6 +22,7 @@ use crate::service::views::{
     ChangeView, DestinationView, GroupRequestView, GroupView, PlanRequest, PlanView, RejectedView, RunDetail, RunView,
     SyncActivity, SyncDetail, SyncView,
 };
+use crate::sync::plan_file::SealedPlan;
 
 /// Most items in one response. A run is about a kilobyte of JSON, so a response stays near a megabyte.
 const ITEMS_MAX: u64 = 1_000;
@@ -187,6 +188,14 @@ pub(super) async fn plan(
 ) -> ApiResult<PlanView> {
     let show: ShownChanges = query.extra.unwrap_or_default();
     Ok(Json(api.service.plan(&sync, PlanRequest::showing(query.options, show.0 as usize)).await?))
+}
+
+pub(super) async fn accept_plan(
+    State(api): HttpApi,
+    Query(NoQuery {}): Query<NoQuery>,
+    JsonBody(plan): JsonBody<SealedPlan>,
+) -> Result<Response, ApiError> {
+    Ok((StatusCode::CREATED, Json(api.service.accept_plan(plan).await?)).into_response())
 }
 
 pub(super) async fn start_run_of(

@@ -2,8 +2,32 @@
 
 use std::time::Duration;
 
+use crate::service::url::PLAN_BYTES_MAX;
+
+/// The path to which plans are sent that a run is to follow.
+pub(super) const PLANS: &str = "/api/v1/plans";
+
+/// What the body of a request may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BodyLimits {
+    /// Its bytes.
+    pub(super) bytes: usize,
+    /// How long it may take to arrive.
+    pub(super) time: Duration,
+}
+
+impl HttpLimits {
+    /// The limits of a body that is sent to this path.
+    pub(super) fn of_body(&self, path: &str) -> BodyLimits {
+        match path == PLANS {
+            true => BodyLimits { bytes: self.plan_bytes, time: self.response },
+            false => BodyLimits { bytes: self.body_bytes, time: self.body },
+        }
+    }
+}
+
 /// What clients may request. At the default limits all connections together hold at most 256 × (16 KiB of headers + 128
-/// KiB of body) = 36 MiB of what clients sent.
+/// KiB of body) = 36 MiB of what clients sent, and one plan of 16 MiB.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
     /// Connections at a time; for a further one, the connection that has been idle for the longest is closed. A console
@@ -23,6 +47,8 @@ pub struct HttpLimits {
     pub body: Duration,
     /// Bytes of a body. The largest valid one is a run request with the keys of a thousand groups, of a hundred bytes each.
     pub body_bytes: usize,
+    /// Bytes of a plan to run: half a million changes of 35 bytes. One such body is read at a time.
+    pub plan_bytes: usize,
     /// How long a client may read nothing of its response. Responses wait in memory until they are read.
     pub write: Duration,
     /// How long a response may take. The ledger responds in milliseconds, in seconds while it is being compacted.
@@ -43,6 +69,7 @@ impl Default for HttpLimits {
             head_fields: 64,
             body: Duration::from_secs(10),
             body_bytes: 128 * 1024,
+            plan_bytes: PLAN_BYTES_MAX,
             write: Duration::from_secs(30),
             response: Duration::from_secs(60),
             plan: Duration::from_secs(600),

@@ -61,7 +61,7 @@ pub(super) fn routes(service: Arc<dyn Service>, hello: Hello) -> Router {
 /// Reads a body within the limits before a handler sees it, as the guard of the TCP server does.
 pub(super) async fn whole_body(State(state): State<Arc<AuthState>>, request: Request, next: Next) -> Response {
     let (parts, raw) = request.into_parts();
-    match body::read(raw, &state.limits).await {
+    match body::read(raw, state.limits.of_body(parts.uri.path())).await {
         Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
         Err(refused) => refused.into_response(),
     }

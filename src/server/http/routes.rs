@@ -10,7 +10,7 @@ use super::handlers::{
     self, ApiState, CancelledRun, ChangesQuery, EmptyBody, FindGroupQuery, GroupQuery, GroupRequestsQuery,
     RejectedQuery, RunsQuery, ShowQuery, SyncRejectedQuery, SyncsQuery,
 };
-use super::limits::HttpLimits;
+use super::limits::{HttpLimits, PLANS};
 use super::openapi::{self, Operation};
 use super::run_request::{PlanQuery, StartRunRequest};
 use crate::service::api::{About, EnqueuedRun, Service};
@@ -18,6 +18,8 @@ use crate::service::views::{
     ChangeView, DestinationView, GroupRequestView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity,
     SyncDetail, SyncView,
 };
+use crate::sync::options::PlanFile;
+use crate::sync::plan_file::SealedPlan;
 
 /// One path and method.
 pub(super) struct ApiRoute {
@@ -88,6 +90,19 @@ pub(super) fn table() -> Vec<ApiRoute> {
             routing::get(handlers::sync),
             Operation::new("getSync", "One sync with its mapping, guards and latest runs")
                 .returns::<SyncDetail>(200, "The sync."),
+        ),
+        post(
+            PLANS,
+            routing::post(handlers::accept_plan),
+            Operation::new("acceptPlan", "Keep a plan for runs to follow")
+                .describe(
+                    "What `groupcast run --plan FILE --url URL` sends first: the hashes of a plan's changes. The result is the \
+                     value of `plan` in the body that starts a run of one of its syncs, beside the plan's own options. A daemon \
+                     keeps the latest sixteen.",
+                )
+                .body::<SealedPlan>()
+                .returns::<PlanFile>(201, "The plan is kept.")
+                .errors(&[409]),
         ),
         get("/api/v1/syncs/{sync}/plan", routing::get(handlers::plan), plan_sync),
         post(

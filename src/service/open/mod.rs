@@ -338,23 +338,20 @@ pub fn named<'a>(project: &'a Project, name: &str) -> Result<&'a MappingFile, Fa
 
 /// Whether there is a mapping of this name, with or without mistakes.
 pub fn exists(project: &Project, name: &str) -> Result<()> {
-    let sound = project.mappings.iter().any(|file| file.mapping.name == name);
-    let exists = sound || project.broken.iter().any(|broken| broken.name == name);
-    if exists { Ok(()) } else { Err(unknown(project, name)) }
+    if project.names().contains(&name) { Ok(()) } else { Err(unknown(project, name)) }
 }
 
 /// There is no sync of this name.
 fn unknown(project: &Project, name: &str) -> Error {
-    let sound = project.mappings.iter().map(|file| file.mapping.name.as_str());
-    let names = || sound.clone().chain(project.broken.iter().map(|broken| broken.name.as_str()));
+    let names = project.names();
     let what = format!("sync `{name}` not found");
-    match did_you_mean(name, names()) {
+    match did_you_mean(name, names.iter().copied()) {
         Some(meant) => Error::new(Kind::Config, format!("{what}; did you mean `{meant}`?"))
             .advise("`groupcast status` lists the syncs"),
-        None if names().next().is_none() => {
+        None if names.is_empty() => {
             Error::new(Kind::Config, what).advise("write a mapping first: `groupcast init --source NAME --table TABLE`")
         }
-        None => Error::new(Kind::Config, what).advise(format!("the syncs are {}", listed_all(names()))),
+        None => Error::new(Kind::Config, what).advise(format!("the syncs are {}", listed_all(names))),
     }
 }
 

@@ -160,7 +160,7 @@ impl Selection {
             }
         }
         let files = self.files(project)?.into_iter();
-        Ok(files.filter(|file| file.mapping.enabled || self.names(&file.mapping)).collect())
+        Ok(files.filter(|file| file.mapping.enabled || self.names(&file.mapping.name)).collect())
     }
 
     /// The mappings to show, enabled or not.
@@ -186,12 +186,18 @@ impl Selection {
         project.broken.iter().filter(is_selected).collect()
     }
 
+    /// The names of the chosen mappings, and of those with mistakes that may be meant as well.
+    pub fn names_of<'a>(&self, chosen: &[&'a MappingFile], project: &'a Project) -> Vec<&'a str> {
+        let sound = chosen.iter().map(|file| file.mapping.name.as_str());
+        sound.chain(self.broken(project).into_iter().map(|broken| broken.name.as_str())).collect()
+    }
+
     /// Why nothing is chosen, and the next step; none where there is no mapping at all, which is reported as such.
     pub fn why_none(&self, project: &Project) -> Option<(&'static str, &'static str)> {
         if project.mappings.is_empty() {
             return None;
         }
-        Some(match self.select.is_empty() && self.exclude.is_empty() {
+        Some(match self.is_everything() {
             true => ("no mapping is enabled: nothing to do", "name one to include it all the same"),
             false => (
                 "the selection leaves no enabled sync: nothing to do",
@@ -200,9 +206,14 @@ impl Selection {
         })
     }
 
-    /// Whether a mapping is selected by its name.
-    pub fn names(&self, mapping: &Mapping) -> bool {
-        self.select.contains(&Selector::Name(mapping.name.clone()))
+    /// Whether it leaves nothing out.
+    pub fn is_everything(&self) -> bool {
+        self.select.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Whether a sync is selected by its name.
+    pub fn names(&self, sync: &str) -> bool {
+        self.select.iter().any(|one| matches!(one, Selector::Name(name) if name == sync))
     }
 
     /// The syncs to run of a daemon that is elsewhere, by name. Those that are not enabled must be named.
@@ -220,7 +231,7 @@ impl Selection {
             );
         }
         let is_selected = |view: &&SyncView| {
-            let is_named = self.select.contains(&Selector::Name(view.sync.clone()));
+            let is_named = self.names(&view.sync);
             let fits = self.select.is_empty() || self.select.iter().any(|one| admits(one, view));
             (view.enabled || is_named) && fits && !self.exclude.iter().any(|one| admits(one, view))
         };

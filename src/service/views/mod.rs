@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::destination::{DeliveryLimits, DestinationRun, DestinationView, Traffic};
+use crate::destination::DestinationSeal;
 pub use crate::io::http::exchange::{Excerpt, Exchange, HttpHeader};
 use crate::ledger::{ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
@@ -412,6 +413,8 @@ pub enum PlanPart {
     Request(RequestView),
     /// Something a person should know about the ledger.
     Warning(String),
+    /// The settings of the destination that the plan is made for.
+    Destination(DestinationSeal),
 }
 
 /// What is known of one group.

@@ -399,6 +399,7 @@ impl World {
             let session = Session {
                 mapping: &self.mapping,
                 fingerprint: &fingerprint,
+                destination: None,
                 ledger: &self.ledger,
                 delivery: Some(&delivery),
                 clock: &self.clock,

@@ -265,6 +265,7 @@ async fn run_once(
     let session = Session {
         mapping: &truth.mapping,
         fingerprint: &truth.fingerprint,
+        destination: None,
         ledger: &mortal,
         delivery: Some(&delivery),
         clock,
@@ -288,6 +289,7 @@ async fn plan_once(world: &Mutex<World>, ledger: &DuckDbLedger, options: &RunOpt
     let session = Session {
         mapping: &truth.mapping,
         fingerprint: &truth.fingerprint,
+        destination: None,
         ledger,
         delivery: None,
         clock: &StillClock(Mutex::new(Duration::ZERO)),

@@ -247,6 +247,17 @@ async fn a_handler_that_panics_or_takes_too_long_gets_a_response() {
 }
 
 #[tokio::test]
+async fn a_plan_may_be_larger_than_other_bodies() {
+    let limits = HttpLimits { body_bytes: 100, plan_bytes: 300, ..HttpLimits::default() };
+    let served = Served::new(&ServerSettings { limits, ..ServerSettings::default() });
+    let body = |bytes: usize| format!("{{\"version\":\"{}\"}}", "1".repeat(bytes));
+    assert_eq!(served.post("/api/v1/plans", &body(200)).await.status, 201);
+    assert_eq!(served.post("/api/v1/plans", &body(400)).await.error_status(), 413);
+    assert_eq!(served.post("/api/v1/syncs/accounts/runs", &body(200)).await.error_status(), 413);
+    assert_eq!(served.post("/api/v1/plans", r#"{"plan":1}"#).await.error_status(), 400);
+}
+
+#[tokio::test]
 async fn health_needs_no_token_and_readiness_gives_its_reason() {
     for served in [Served::open(), Served::guarded()] {
         let response = served.get("/healthz").await;

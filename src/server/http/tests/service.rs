@@ -23,6 +23,8 @@ use crate::service::views::{
     RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView, ScheduledTime, SyncActivity,
     SyncDetail, SyncView, SyncedTrait, Traffic, TraitView,
 };
+use crate::sync::options::PlanFile;
+use crate::sync::plan_file::SealedPlan;
 use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{GroupKeys, RunOptions};
@@ -230,6 +232,13 @@ impl Service for Fake {
             return Err(ServiceError::Conflict(error(Kind::LedgerBusy, "the ledger is not open yet")));
         }
         Ok(())
+    }
+
+    async fn accept_plan(&self, plan: SealedPlan) -> ServiceResult<PlanFile> {
+        Ok(PlanFile {
+            path: "/ledgers/ledger.duckdb.plans/1.plan".into(),
+            sha256: format!("{:064x}", plan.syncs.len()),
+        })
     }
 
     async fn syncs(&self, _next: usize) -> ServiceResult<Vec<SyncView>> {
