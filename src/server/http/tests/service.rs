@@ -18,10 +18,10 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, DeliveryLimits, DestinationRun, DestinationView, ExportedGroup, GroupRequestView,
-    GroupView, HistoryView, MappingView, OrphanedSync, PlanPart, PlanRequest, PlanView, PlannedChange, QueuedRunView,
-    RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView, ScheduledTime, SyncActivity,
-    SyncDetail, SyncView, SyncedTrait, Traffic, TraitView,
+    ActivityState, ChangeView, DaemonView, DeliveryLimits, DestinationRun, DestinationView, ExportedGroup,
+    GroupRequestView, GroupView, HistoryView, MappingView, OrphanedSync, PlanPart, PlanRequest, PlanView,
+    PlannedChange, QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView,
+    ScheduledTime, SyncActivity, SyncDetail, SyncView, SyncedTrait, Traffic, TraitView,
 };
 use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
 use crate::sync::verify::{Drifted, Verified};
@@ -91,6 +91,17 @@ fn change() -> Change {
     }
 }
 
+fn daemon() -> DaemonView {
+    DaemonView {
+        name: "one".to_owned(),
+        process: "process 7 on web-1".to_owned(),
+        version: "0.1.0".to_owned(),
+        since: at(),
+        draining: false,
+        running: vec!["accounts".to_owned()],
+    }
+}
+
 fn run_view() -> RunView {
     let tally = OutcomeCounts { delivered: 3, rejected: 1, pending: 0, unconfirmed: 0 };
     RunView {
@@ -104,6 +115,7 @@ fn run_view() -> RunView {
         error: Some("1 group was rejected".to_owned()),
         error_kind: Some("destination".to_owned()),
         guard: None,
+        holder: None,
     }
 }
 
@@ -129,6 +141,7 @@ fn activity() -> SyncActivity {
         ..RunOptions::default()
     };
     SyncActivity {
+        holder: None,
         state: ActivityState::Running,
         running: Some(progress()),
         queued: Some(QueuedRunView { run: "r3".to_owned(), since: at(), options }),
@@ -199,6 +212,8 @@ impl Service for Fake {
 
     async fn about(&self) -> ServiceResult<About> {
         Ok(About {
+            name: None,
+            draining: false,
             version: "0.1.0".to_owned(),
             target: None,
             started_at: at(),
@@ -342,6 +357,15 @@ impl Service for Fake {
             "r2" => Ok(()),
             _ => Err(ServiceError::NotFound(error(Kind::Config, "no such run"))),
         }
+    }
+
+    async fn daemons(&self) -> ServiceResult<Vec<DaemonView>> {
+        Ok(vec![daemon()])
+    }
+
+    async fn drain(&self, name: Option<&str>) -> ServiceResult<DaemonView> {
+        self.note(format!("drain {}", name.unwrap_or("this one")));
+        Ok(DaemonView { draining: true, ..daemon() })
     }
 
     async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<SyncActivity> {
