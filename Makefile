@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-warehouses test-sdk test-deploy test-release test-browser soak storm lint bench bench-peers bench-scale bench-warehouses build release doc site
+.PHONY: quickstart test test-warehouses test-sdk test-deploy test-release test-browser soak soak-daemons storm lint bench bench-peers bench-scale bench-warehouses build release doc site
 SHELL := /bin/sh
 
 quickstart:
@@ -58,6 +58,13 @@ test-browser:
 soak:
 	@.ci/postgres
 	@. .ci/env; cargo test $$features --test it -- --ignored --exact --nocapture daemon::soak::a_long_soak_stays_flat
+
+# Several daemons over one ledger in PostgreSQL that are killed, frozen and cut off at random: every run is accounted for, no
+# group is in flight twice at a time. MINUTES (10), DAEMONS (2), SYNCS (200), SEED (1). Then what several daemons do together
+# with a slow destination.
+soak-daemons:
+	@.ci/postgres
+	@. .ci/env; cargo test $$features --test it -- --ignored --nocapture --test-threads 1 daemon::several::soak
 
 # Runs killed at any moment while the ledger's log is removed, older copies are restored and its bytes are damaged, with
 # traits that accumulate: no group may be wrong at the end, and no run content with a wrong one. GROUPCAST_STORM_KILLS says how

@@ -194,16 +194,27 @@ exit code 1. With --url as well, the daemon checks this; it gets hashes of the c
     Run(RunArgs),
 
     /// Run every sync on its schedule, with an HTTP API and a console.
-    #[command(after_help = "\
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "\
 Examples:
   groupcast daemon                          runs in the foreground; http://127.0.0.1:4780 shows the console
   groupcast daemon --listen 127.0.0.1:9000
+  groupcast daemon --name web-1             one of several that share a ledger in PostgreSQL
+  groupcast daemon drain web-1              it starts no more runs and ends with those it has; others go on
   kill -HUP PID                             reload the config (changed files are noticed without it)
 
 SIGTERM or SIGINT stops the runs within `daemon.drain`; a second one aborts requests in flight. Nothing is lost either way:
 the next start continues. While the daemon runs, every other command works through it, with the same output and the same exit
-code. GROUPCAST_LOG=debug|info|warn|error sets the log level.")]
+code. GROUPCAST_LOG=debug|info|warn|error sets the log level."
+    )]
     Daemon {
+        /// What is done with a daemon that runs.
+        #[command(subcommand)]
+        command: Option<DaemonCommand>,
+        /// Its name among the daemons that share a ledger in PostgreSQL (default: the machine's, and a number for the folder).
+        #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        name: Option<String>,
         /// Address and port of the API and the console, instead of `daemon.listen`.
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
@@ -598,6 +609,22 @@ impl FromArgMatches for RunFlags {
         *self = RunFlags::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// `groupcast daemon …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum DaemonCommand {
+    /// Have a daemon start no more runs, and end with those it has; others over the same ledger go on.
+    #[command(after_help = "\
+Examples:
+  groupcast daemon drain            the one on this machine
+  groupcast daemon drain web-1      one of several that share a ledger in PostgreSQL; `groupcast status` lists them
+
+It returns at once. The daemon ends with exit code 0.")]
+    Drain {
+        /// Its name (default: the daemon on this machine).
+        name: Option<String>,
+    },
 }
 
 /// `groupcast runs …`.

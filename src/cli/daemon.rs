@@ -16,8 +16,8 @@ use crate::service::open::address::{self, Address, Written};
 use crate::service::open::socket::Bound;
 use crate::service::wire::Hello;
 
-pub(super) async fn daemon(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
-    let ended = run(cli, listen).await;
+pub(super) async fn daemon(cli: &Cli, listen: Option<&str>, name: Option<&str>) -> Result<u8, Failure> {
+    let ended = run(cli, listen, name).await;
     let written = log::flush();
     match ended {
         // A standard error that is not read must not keep the process from ending.
@@ -26,12 +26,12 @@ pub(super) async fn daemon(cli: &Cli, listen: Option<&str>) -> Result<u8, Failur
     }
 }
 
-async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
+async fn run(cli: &Cli, listen: Option<&str>, name: Option<&str>) -> Result<u8, Failure> {
     if cli.json {
         let advice = "for log lines as JSON set `log = \"json\"` under [daemon], or GROUPCAST__DAEMON__LOG=json";
         return Err(Error::new(Kind::Config, "`groupcast daemon` takes no `--json`").advise(advice).into());
     }
-    let prepared = PreparedDaemon::read(cli.location(), listen)?;
+    let prepared = PreparedDaemon::read(cli.location(), listen, name)?;
     if let Some(target) = &cli.target {
         tracing::info!("target: {target} ({})", cli.location().settings_file());
     }

@@ -10,6 +10,7 @@ mod daemon;
 mod dbt;
 mod detach;
 mod doctor;
+mod drain;
 mod exit;
 mod fmt;
 mod group;
@@ -51,7 +52,7 @@ use std::io::Write;
 use clap::{CommandFactory, Parser};
 use serde_json::{Value, json};
 
-use self::args::{Cli, Color, Command, RunsCommand};
+use self::args::{Cli, Color, Command, DaemonCommand, RunsCommand};
 use crate::config::{Diagnostics, Project};
 use crate::error::{Error, Kind};
 use crate::io::process;
@@ -123,7 +124,10 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Status { which } => status::status(cli, which).await,
         Command::Runs { command: Some(RunsCommand::Show { run }), .. } => runs::show_run(cli, run).await,
         Command::Runs { sync, number, command: None } => runs::runs(cli, sync.as_deref(), *number).await,
-        Command::Daemon { listen } => daemon::daemon(cli, listen.as_deref()).await,
+        Command::Daemon { command: Some(DaemonCommand::Drain { name }), .. } => {
+            drain::drain(cli, name.as_deref()).await
+        }
+        Command::Daemon { listen, name, .. } => daemon::daemon(cli, listen.as_deref(), name.as_deref()).await,
         Command::Schedule { which, next } => schedule::schedule(cli, which, usize::from(*next)).await,
         Command::Group { sync, key, number, remote, requests } => {
             group::group(cli, sync.as_deref(), key, *number, group::Beside { remote: *remote, requests: *requests })

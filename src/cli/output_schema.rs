@@ -12,7 +12,8 @@ use crate::ledger::{Comparison, RunStatus};
 use crate::mapping::diagnostic::Problem;
 use crate::model::Change;
 use crate::service::views::{
-    ExportedGroup, GroupView, OrphanedSync, RejectedView, RunDetail, RunView, ScheduledTime, SyncView, TraitSummary,
+    DaemonView, ExportedGroup, GroupView, OrphanedSync, RejectedView, RunDetail, RunView, ScheduledTime, SyncView,
+    TraitSummary,
 };
 use crate::sync::report::Counts;
 use crate::sync::verify::{Drift, Verified};
@@ -39,7 +40,7 @@ impl Output {
     }
 }
 
-const OUTPUTS: [Output; 25] = [
+const OUTPUTS: [Output; 26] = [
     Output::one::<FailureOutput>("any", "What every command prints instead, or as well, when it fails."),
     Output::one::<Problems>("check", "Every problem of every file."),
     Output::one::<WrittenFiles>("init", "The files that were written."),
@@ -54,6 +55,7 @@ const OUTPUTS: [Output; 25] = [
     Output::one::<RunOutput>("run", "The end of each run."),
     Output::one::<DetachedRuns>("run --detach", "The runs that were submitted."),
     Output::one::<Status>("status", "Each sync with its groups, schedule and last run."),
+    Output::one::<DaemonView>("daemon drain", "The daemon that drains."),
     Output::one::<Runs>("runs", "Runs, the newest first."),
     Output::one::<RunDetail>("runs show", "One run with its whole record."),
     Output::one::<ScheduleOutput>("schedule", "When each sync runs."),
@@ -395,6 +397,8 @@ shapes! {
         target: Option<String>,
         /// Each sync.
         syncs: Vec<SyncView>,
+        /// The daemons that use the ledger.
+        daemons: Vec<DaemonView>,
         /// The mappings with mistakes.
         broken: Vec<BrokenSync>,
         /// What the ledger has of syncs without a mapping.

@@ -55,8 +55,8 @@ struct Serving {
 pub(super) async fn open(cli: &Cli, project: &Arc<Project>, access: Access) -> Result<Opened> {
     let clock = SystemClock::start();
     let mut announced = false;
-    if access == Access::Read
-        && let Some(remote) = beside(project).await
+    if let Some(remote) = beside(project).await
+        && (access == Access::Read || !remote.is_command())
     {
         let source = Some(remote.whom());
         return Ok(Opened { service: Arc::new(remote), source, _serving: None });
@@ -67,7 +67,7 @@ pub(super) async fn open(cli: &Cli, project: &Arc<Project>, access: Access) -> R
             Access::Write(_) => open::ledger(project).await,
         };
         let busy = match ledger {
-            Ok(ledger) => return Ok(local(project, ledger, access)),
+            Ok(ledger) => return Ok(local(project, ledger, access, WAIT_MAX.max(cli.lock_timeout))),
             Err(error) if error.kind() == Kind::LedgerBusy => error,
             Err(error) => return Err(error),
         };
@@ -109,10 +109,10 @@ async fn beside(project: &Project) -> Option<RemoteService> {
     RemoteService::find(project, busy).await.ok()
 }
 
-fn local(project: &Arc<Project>, ledger: Arc<dyn Ledger>, access: Access) -> Opened {
+fn local(project: &Arc<Project>, ledger: Arc<dyn Ledger>, access: Access, patience: Duration) -> Opened {
     super::warn_of_older(ledger.as_ref());
     let file = FileId::of(&project.settings.state.path).ok();
-    let service = LocalService::new(Arc::clone(project), ledger);
+    let service = LocalService::new(Arc::clone(project), ledger).patient(patience);
     let serving = match (access, file) {
         // Without it others only learn that the ledger is in use.
         (Access::Write(command), Some(ledger)) => serve(project, &service, command, ledger).ok(),

@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::config::TargetName;
 use crate::mapping::MappingFile;
 use crate::service::open::Failure;
-use crate::service::views::{ActivityState, OrphanedSync, SyncView};
+use crate::service::views::{ActivityState, DaemonView, OrphanedSync, SyncView};
 
 pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failure> {
     let project = Arc::new(super::read_project(cli)?);
@@ -24,10 +24,11 @@ pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failu
     let views = selected_views(&opened, &files, 1).await?;
     let names: Vec<&str> = files.iter().map(|file| file.mapping.name.as_str()).collect();
     let orphaned = warn_of_renamed(opened.service.as_ref(), &names, cli.json).await?;
+    let daemons = opened.service.daemons().await?;
     if cli.json {
         let target = project.settings.target.as_ref().map(TargetName::as_str);
         print_json(
-            &json!({"target": target, "syncs": views, "broken": super::broken_json(&project), "orphaned": orphaned}),
+            &json!({"target": target, "syncs": views, "daemons": daemons, "broken": super::broken_json(&project), "orphaned": orphaned}),
         );
         return Ok(0);
     }
@@ -60,6 +61,12 @@ pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failu
         let what = format!("{sync}: {} without a mapping", plural(groups.synced, "synced group"));
         writeln!(out, "\n{what}; `groupcast ledger rename {sync} NAME` or `groupcast ledger drop {sync}`")?;
     }
+    if project.settings.state.database.is_some() && !daemons.is_empty() {
+        writeln!(out)?;
+        for daemon in &daemons {
+            writeln!(out, "{}", about_daemon(daemon))?;
+        }
+    }
     if let Some(source) = &opened.source {
         writeln!(out, "\n{}", paint(DIM, format!("source: {source}")))?;
     }
@@ -77,6 +84,18 @@ pub(super) async fn selected_views(
     Ok(views)
 }
 
+/// A daemon in a line.
+fn about_daemon(daemon: &DaemonView) -> String {
+    let DaemonView { name, process, version, since, draining, running } = daemon;
+    let runs = match (running.is_empty(), draining) {
+        (true, false) => "idle".to_owned(),
+        (true, true) => "draining".to_owned(),
+        (false, false) => format!("runs {}", running.join(", ")),
+        (false, true) => format!("draining: runs {}", running.join(", ")),
+    };
+    format!("daemon {name} ({process}, {version}, since {}): {runs}", when(*since))
+}
+
 /// What the daemon does about a sync.
 fn doing(view: &SyncView) -> String {
     let Some(activity) = &view.activity else { return String::new() };
@@ -87,7 +106,10 @@ fn doing(view: &SyncView) -> String {
             }
             _ => progress.phase.clone(),
         },
-        (ActivityState::Running, None) => "running".to_owned(),
+        (ActivityState::Running, None) => match &activity.holder {
+            Some(holder) => format!("running at {holder}"),
+            None => "running".to_owned(),
+        },
         (ActivityState::Queued, _) => "queued".to_owned(),
         (ActivityState::Paused, _) => "paused".to_owned(),
         (ActivityState::BackingOff, _) => {

@@ -107,6 +107,8 @@ struct WrittenState {
     key_file: Option<std::path::PathBuf>,
     connect_timeout_seconds: Option<u64>,
     schema: Option<String>,
+    #[serde(deserialize_with = "super::settings::duration")]
+    lease: Duration,
 }
 
 impl WrittenState {
@@ -128,7 +130,7 @@ impl WrittenState {
         };
         // What is synced to one target's destinations says nothing about another's.
         let of_target = || target.map_or_else(|| "groupcast".to_owned(), |target| format!("groupcast_{target}"));
-        Some(StateDatabase { server, schema: self.schema.clone().unwrap_or_else(of_target) })
+        Some(StateDatabase { server, schema: self.schema.clone().unwrap_or_else(of_target), lease: self.lease })
     }
 }
 
@@ -145,6 +147,7 @@ pub(super) fn merge(
         .and_then(|builder| builder.set_default("state.journal_retention", "90d"))
         .and_then(|builder| builder.set_default("state.runs_retention", "180d"))
         .and_then(|builder| builder.set_default("state.requests_retention", "30d"))
+        .and_then(|builder| builder.set_default("state.lease", "30s"))
         .and_then(|builder| builder.add_source(file_layer).add_source(overrides).build())
         .and_then(Config::try_deserialize::<Written>);
     let settings = merged.map_err(|_| ()).and_then(|written| settings(written, location).ok_or(()));

@@ -55,6 +55,8 @@ pub(crate) const SECTIONS: &[(&str, &[Setting])] = &[
             Setting::optional("key_file", SettingType::Path),
             Setting::optional("connect_timeout_seconds", SettingType::Integer(1, 3_600)),
             Setting::optional("schema", SettingType::Text),
+            // A daemon looks for changes every two seconds.
+            Setting::optional("lease", SettingType::Duration(4)),
         ],
     ),
     (

@@ -54,6 +54,8 @@ pub struct StateDatabase {
     pub server: PostgresSettings,
     /// The schema.
     pub schema: String,
+    /// How long a lease lasts that its process does not extend.
+    pub lease: Duration,
 }
 
 /// `[state]`.

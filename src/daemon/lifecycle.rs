@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use super::observe::log;
+use super::peers::Peers;
 use super::reload::{self, FileSnapshot};
 use super::service::DaemonService;
 use super::supervisor::Supervisor;
@@ -21,19 +23,25 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::io::file_id::FileId;
 use crate::io::process;
+use crate::io::process_id::ProcessId;
 use crate::io::{Clock, SystemClock};
-use crate::ledger::{Ledger, OUTDATED_ADVICE, file_error};
+use crate::ledger::shared::{Claim, daemon_lease};
+use crate::ledger::{Ledger, OUTDATED_ADVICE, SharedState, file_error};
 use crate::service::api::Service;
 use crate::service::open::{self, Failure};
-use crate::service::remote;
+use crate::service::remote::{self, RemoteService};
 
 /// How long the last alerts and records may take, once every run has ended or was left behind.
 const LAST_RECORDS_MAX: Duration = Duration::from_secs(8);
+
+/// Between two attempts to take a daemon's name.
+const REGISTER_PAUSE: Duration = Duration::from_secs(1);
 
 /// A daemon whose config was read.
 pub struct PreparedDaemon {
     location: Location,
     listen: Option<String>,
+    name: String,
     project: Project,
     files: FileSnapshot,
 }
@@ -43,6 +51,7 @@ pub struct OpenedDaemon {
     prepared: PreparedDaemon,
     ledger: Arc<dyn Ledger>,
     file: FileId,
+    registration: Option<Claim>,
 }
 
 /// What the caller serves while the daemon runs.
@@ -56,15 +65,17 @@ pub struct Serving {
 }
 
 impl PreparedDaemon {
-    /// Reads the config and starts the log. `listen` takes precedence over the config's.
-    pub fn read(location: Location, listen: Option<&str>) -> Result<PreparedDaemon, Failure> {
+    /// Reads the config and starts the log. `listen` takes precedence over the config's. `name` is how other daemons over the
+    /// same ledger know this one.
+    pub fn read(location: Location, listen: Option<&str>, name: Option<&str>) -> Result<PreparedDaemon, Failure> {
         // Before the files are read: whatever changes from now on is a change.
         let mut files = reload::snapshot(&location.folder, &BTreeSet::new());
         let noted = Files::default();
         let project = project::read(&location, listen, &noted)?;
         files.add(noted.noted());
         log::init(log::LogFormat::from_name(&project.settings.daemon.log).unwrap_or_default(), log::filter()?)?;
-        Ok(PreparedDaemon { location, listen: listen.map(str::to_owned), project, files })
+        let name = name.map_or_else(|| standard_name(&location), str::to_owned);
+        Ok(PreparedDaemon { location, listen: listen.map(str::to_owned), name, project, files })
     }
 
     /// The settings of the daemon.
@@ -84,8 +95,49 @@ impl PreparedDaemon {
             tracing::warn!("{why}; {OUTDATED_ADVICE}");
         }
         let file = FileId::of(path).map_err(|error| file_error::read_error(&error))?;
-        Ok(OpenedDaemon { prepared: self, ledger, file })
+        let registration = match ledger.shared() {
+            Some(shared) => Some(self.register(shared).await?),
+            None => None,
+        };
+        Ok(OpenedDaemon { prepared: self, ledger, file, registration })
     }
+}
+
+impl PreparedDaemon {
+    /// Takes the daemon's name. One that ended without giving it back is waited for.
+    async fn register(&self, shared: &dyn SharedState) -> Result<Claim> {
+        let clock = SystemClock::start();
+        let wait = shared.lease_lasts() + REGISTER_PAUSE * 2;
+        loop {
+            match shared.claim(&daemon_lease(&self.name), Duration::ZERO, "").await {
+                Err(busy) if busy.kind() == Kind::LedgerBusy => {
+                    let here =
+                        RemoteService::find(&self.project, busy.again()).await.is_ok_and(|found| !found.is_command());
+                    if here || clock.elapsed() >= wait {
+                        let advice = "use that one (`groupcast status` shows what it does), stop it first, or give this one another \
+                            name: `groupcast daemon --name NAME`";
+                        let error = match RemoteService::find(&self.project, busy).await {
+                            Ok(holder) => remote::in_use(&holder.whom()),
+                            Err(busy) => busy,
+                        };
+                        return Err(error.advise(advice));
+                    }
+                    tracing::info!("waiting for the name `{}`: {busy}", self.name);
+                    clock.sleep(REGISTER_PAUSE).await;
+                }
+                claimed => return claimed,
+            }
+        }
+    }
+}
+
+/// The name of a daemon that is given none: the machine's, and a number for the config folder on it.
+fn standard_name(location: &Location) -> String {
+    let own = ProcessId::own();
+    let folder = std::path::absolute(&location.folder).unwrap_or_else(|_| location.folder.clone());
+    let target = location.target.as_ref().map(ToString::to_string).unwrap_or_default();
+    let hash = Sha256::digest(format!("{}\n{target}", folder.display()));
+    format!("{}-{:02x}{:02x}", own.host(), hash[0], hash[1])
 }
 
 impl OpenedDaemon {
@@ -110,12 +162,14 @@ impl OpenedDaemon {
     where
         Served: Future<Output = Result<()>> + Send + 'static,
     {
-        let OpenedDaemon { prepared: PreparedDaemon { location, listen, project, files }, ledger, .. } = self;
+        let OpenedDaemon { prepared, ledger, registration, .. } = self;
+        let PreparedDaemon { location, listen, name, project, files } = prepared;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let (stopper, stop) = watch::channel(Signal::Go);
         let hup = signals::listen(stopper.clone())?;
         let work = Workers::start()?;
-        let mut supervisor = Supervisor::new(location, project, ledger, Arc::clone(&clock)).await?;
+        let mut supervisor =
+            Supervisor::new(location, project, ledger, Arc::clone(&clock), Peers::new(&name, registration)).await?;
         (supervisor.listen, supervisor.work) = (listen, work.handle());
         supervisor.restore().await?;
         let supervisor = Arc::new(supervisor);
@@ -135,6 +189,7 @@ impl OpenedDaemon {
         let (leave, left) = watch::channel(false);
         let files = tokio::spawn(Arc::clone(&supervisor).follow_files(files, hup, stop.clone()));
         let observing = tokio::spawn(observer::observe(Arc::clone(&supervisor), endings, stop.clone(), left));
+        let following = tokio::spawn(Arc::clone(&supervisor).follow_peers());
         let watchdog = tokio::spawn(Arc::clone(&supervisor).keep_alive());
         tracing::info!(url, "ready: {}", supervisor.status_line());
         supervisor.notifier.service_manager.ready(&supervisor.status_line());
@@ -151,13 +206,14 @@ impl OpenedDaemon {
             tracing::warn!("the ledger does not respond; the latest state of the alerts is not stored");
         }
         watchdog.abort();
+        following.abort();
         // A database that a run was left behind in may not respond any more.
         let given_up = supervisor.ledger.storage().is_invalidated();
         let gave_up = given_up && (left_behind > 0 || supervisor.ledger_gave_up().await);
         tokio::task::block_in_place(|| work.end());
         served?;
         tracing::info!("stopped");
-        Ok(u8::from(gave_up))
+        Ok(u8::from(gave_up || supervisor.peers.is_name_taken()))
     }
 }
 

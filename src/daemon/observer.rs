@@ -53,8 +53,11 @@ pub(super) async fn observe(
                 }
                 break;
             }
+            () = supervisor.peers.run_ended.notified() => ended_elsewhere(&supervisor).await,
             () = supervisor.config_read.notified() => {
-                if supervisor.notifier.alerts.check_mappings(supervisor.clock.now(), &mistaken(&supervisor)) {
+                if sends_alerts(&supervisor).await
+                    && supervisor.notifier.alerts.check_mappings(supervisor.clock.now(), &mistaken(&supervisor))
+                {
                     store_alerts(&supervisor).await;
                 }
             }
@@ -82,32 +85,80 @@ async fn run_ended(supervisor: &Supervisor, ended: &EndedRun) {
             rejected: Vec::new(),
         },
     };
-    let project = supervisor.project();
-    let destination = (project.mappings.iter().find(|file| file.mapping.name == ended.sync))
-        .map(|file| file.mapping.destination.clone())
-        .unwrap_or_default();
+    let destination = destination_of(supervisor, &ended.sync);
     log::run_ended(&detail, ended.advice.as_deref());
     supervisor.notifier.metrics.run_ended(&detail, &destination);
     if ended.panicked {
         supervisor.notifier.metrics.panicked(&ended.sync);
     }
+    note_alert(supervisor, &detail, &destination, (ended.whole, ended.advice.as_deref())).await;
+    supervisor.notifier.service_manager.status(&supervisor.status_line());
+}
+
+/// Takes note of runs that ended in other processes. One daemon sends the alerts of all.
+async fn ended_elsewhere(supervisor: &Supervisor) {
+    for run in supervisor.peers.take_ended() {
+        if let Ok(Some(detail)) = queries::run_detail(supervisor.queries.history(), &run).await {
+            let destination = destination_of(supervisor, &detail.run.sync);
+            let advice = detail.detail.advice.clone();
+            let whole = supervisor
+                .queries
+                .history()
+                .run(&run)
+                .await
+                .is_ok_and(|found| found.is_some_and(|(run, _)| !run.partial));
+            note_alert(supervisor, &detail, &destination, (whole, advice.as_deref())).await;
+        }
+    }
+}
+
+async fn note_alert(
+    supervisor: &Supervisor,
+    detail: &RunDetail,
+    destination: &str,
+    (whole, advice): (bool, Option<&str>),
+) {
+    if !sends_alerts(supervisor).await {
+        return;
+    }
     // Where the ledger cannot be read, the run's own counts do.
-    let rejected_groups = supervisor.queries.history().group_counts(&ended.sync).await.unwrap_or_default().rejected;
+    let rejected_groups =
+        supervisor.queries.history().group_counts(&detail.run.sync).await.unwrap_or_default().rejected;
     supervisor.notifier.alerts.run_ended(&alerts::ObservedRun {
-        destination: &destination,
-        advice: ended.advice.as_deref(),
-        whole: ended.whole,
+        destination,
+        advice,
+        whole,
         full: detail.run.status != RunStatus::Failed && detail.detail.full,
         rejected_groups,
-        detail: &detail,
+        detail,
     });
     store_alerts(supervisor).await;
-    supervisor.notifier.service_manager.status(&supervisor.status_line());
+}
+
+/// Whether this daemon sends the alerts of all. One that does from now on continues from what the one before has stored.
+async fn sends_alerts(supervisor: &Supervisor) -> bool {
+    let (is_first, was_first) = supervisor.peers.note_first();
+    if is_first && !was_first && supervisor.ledger.shared().is_some() {
+        match alerts::stored(supervisor.queries.as_ref()).await {
+            Ok(stored) => supervisor.notifier.alerts.resume(stored.as_deref()),
+            Err(error) => tracing::warn!("failed to read the stored state of the alerts: {error}"),
+        }
+    }
+    is_first
+}
+
+/// The destination of a sync.
+fn destination_of(supervisor: &Supervisor, sync: &str) -> String {
+    let project = supervisor.project();
+    let file = project.mappings.iter().find(|file| file.mapping.name == sync);
+    file.map(|file| file.mapping.destination.clone()).unwrap_or_default()
 }
 
 async fn check(supervisor: &Supervisor, service: &DaemonService) {
     // Which syncs are late can be told only with all of them.
-    if let Ok(syncs) = service.syncs(0).await {
+    if sends_alerts(supervisor).await
+        && let Ok(syncs) = service.syncs(0).await
+    {
         supervisor.notifier.alerts.check(supervisor.clock.now(), &syncs, &mistaken(supervisor));
         store_alerts(supervisor).await;
     }
@@ -126,6 +177,9 @@ fn mistaken(supervisor: &Supervisor) -> Vec<alerts::Mistaken> {
 }
 
 async fn store_alerts(supervisor: &Supervisor) {
+    if !supervisor.peers.is_first() {
+        return;
+    }
     if supervisor.ledger_problem().is_some() {
         // That the ledger is unusable is reported; the alerts are stored once it is usable again.
         return;

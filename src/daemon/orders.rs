@@ -1,11 +1,19 @@
 //! How is an order carried out? Runs that are asked for or cancelled, syncs that are paused: each changes the
 //! [queue](crate::scheduler::queue), and what must survive a restart is noted in the ledger.
 
+use super::restore::text_of;
 use super::supervisor::Supervisor;
 use crate::delivery::Signal;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::SharedState;
+use crate::ledger::kv::note_of;
+use crate::ledger::shared::LeaseRecord;
 use crate::scheduler::queue::{EnqueueError, QueuedRun};
+use crate::service::peers::{CancelRequest, RunLease};
 use crate::sync::RunOptions;
+
+/// How often a request is tried again that others came before.
+const ATTEMPTS_MAX: usize = 10;
 
 impl Supervisor {
     /// Asks for a run; see [`RunQueue::enqueue`](crate::scheduler::queue::RunQueue::enqueue). What waits is remembered over a restart.
@@ -16,6 +24,9 @@ impl Supervisor {
         by: &str,
     ) -> Result<Result<(String, bool), EnqueueError>> {
         let _turn = self.orders.lock().await;
+        if let Some(shared) = self.ledger.shared() {
+            return self.ask_shared(shared, sync, options, by).await;
+        }
         let (accepted, waiting) = {
             let now = self.clock.now();
             let mut queue = self.queue();
@@ -33,6 +44,60 @@ impl Supervisor {
         }
         self.wake();
         Ok(Ok((run, joined)))
+    }
+
+    /// The same where other daemons queue and start runs too: what is stored counts, and is replaced only as it was read.
+    async fn ask_shared(
+        &self,
+        shared: &dyn SharedState,
+        sync: &str,
+        options: RunOptions,
+        by: &str,
+    ) -> Result<Result<(String, bool), EnqueueError>> {
+        let name = note_of("waiting", sync);
+        for _ in 0..ATTEMPTS_MAX {
+            let note = self.ledger.kv().get(&name).await?;
+            let noted = note.as_deref().and_then(|text| self.stored_run(sync, text));
+            let (accepted, waiting) = {
+                let now = self.clock.now();
+                let mut queue = self.queue();
+                queue.set_queued(sync, noted.clone());
+                let (run, request) = (self.new_run(now), options.clone());
+                let asked = QueuedRun { run, request, requested_by: by.to_owned(), since: now };
+                (queue.enqueue(sync, asked), queue.queued().remove(sync))
+            };
+            let (Ok(_), Some(waiting)) = (&accepted, waiting) else { return Ok(accepted) };
+            let text = text_of(waiting);
+            let is_stored = note.as_deref() == Some(text.as_str()) || {
+                let stored = shared.replace_note(&name, note.as_deref(), &text).await;
+                if !matches!(stored, Ok(true)) {
+                    self.queue().set_queued(sync, noted);
+                }
+                stored?
+            };
+            if is_stored {
+                self.wake();
+                return Ok(accepted);
+            }
+        }
+        Err(Error::new(Kind::LedgerBusy, format!("others change what is queued for {sync} all the time"))
+            .advise("repeat the request"))
+    }
+
+    /// Stops a run of another process. False where none has it that could be reached.
+    pub(super) async fn cancel_elsewhere(&self, run: &str) -> Result<bool> {
+        let Some(shared) = self.ledger.shared() else { return Ok(false) };
+        let leases = shared.leases().await?;
+        let held = |lease: &&LeaseRecord| RunLease::begun(lease).as_deref() == Some(run) && !lease.is_own;
+        let Some(lease) = leases.iter().find(held) else { return Ok(false) };
+        if RunLease::of(lease).daemon.is_none() {
+            let what = format!("run {run} is a command of {}", lease.holder);
+            return Err(Error::new(Kind::LedgerBusy, what).advise("stop it there, with Ctrl-C"));
+        }
+        let earlier = lease.request.as_deref().and_then(|text| serde_json::from_str::<CancelRequest>(text).ok());
+        let times = earlier.filter(|request| request.cancel == run).map_or(1, |request| request.times + 1);
+        let request = CancelRequest { cancel: run.to_owned(), times };
+        shared.request(&lease.name, &serde_json::to_string(&request).unwrap_or_default()).await
     }
 
     /// Stops a run, or takes back one that waits. False when there is no such run.
@@ -53,7 +118,7 @@ impl Supervisor {
         }
     }
 
-    fn cancel_running(&self, run: &str) -> bool {
+    pub(super) fn cancel_running(&self, run: &str) -> bool {
         let mut running = self.running();
         let Some(found) = running.values_mut().find(|running| running.run == run) else { return false };
         found.cancelled = true;

@@ -41,6 +41,12 @@ struct StoredRun {
     since: DateTime<Utc>,
 }
 
+/// A queued run as it is stored.
+pub(super) fn text_of(queued: QueuedRun<RunOptions>) -> String {
+    let QueuedRun { run, request: options, requested_by: by, since } = queued;
+    serde_json::to_string(&StoredRun { run, options, by, since }).unwrap_or_default()
+}
+
 /// How a recorded run ended, for the backoff. A crash whose record has an error of another kind than an interruption was
 /// recorded by the process that went on.
 fn past_run(run: &RunRecord) -> PastRun {
@@ -60,9 +66,14 @@ impl Supervisor {
     pub(super) async fn restore(&self) -> Result<()> {
         let project = self.project();
         project::log_mistakes(&project);
+        self.meet_peers().await?;
         for crashed in self.ledger.history().unfinished_runs().await? {
             let error = "the process ended during this run; its unconfirmed groups will be resent";
-            self.ledger.mark_crashed(&crashed, self.clock.now(), error, Kind::Interrupted.name()).await?;
+            match self.ledger.mark_crashed(&crashed, self.clock.now(), error, Kind::Interrupted.name()).await {
+                // It goes on in another process.
+                Err(busy) if busy.kind() == Kind::LedgerBusy && self.ledger.shared().is_some() => continue,
+                recorded => recorded?,
+            }
             let (sync, run) = (&crashed.sync, &crashed.run);
             tracing::warn!(sync, run, "recovered crashed run {run}; unconfirmed groups will be resent");
         }
@@ -81,7 +92,7 @@ impl Supervisor {
                 listed_all(crashing)
             );
         }
-        Ok(())
+        self.look().await
     }
 
     /// The state of a sync that is added to the queue.
@@ -90,15 +101,9 @@ impl Supervisor {
         let now = self.clock.now();
         let stored = self.ledger.kv().all().await?;
         let paused_since = self.stored_pause(name, now).await?;
-        let mut queued = stored.get(&note_of("waiting", name)).and_then(|text| {
-            let read = serde_json::from_str(text).inspect_err(|error| {
-                tracing::error!(sync = name, "failed to read a queued run: {error}; request it again");
-            });
-            let StoredRun { run, options, by, since } = read.ok()?;
-            Some(QueuedRun { run, request: options, requested_by: by, since })
-        });
+        let mut queued = stored.get(&note_of("waiting", name)).and_then(|text| self.stored_run(name, text));
         if let Some(QueuedRun { run, .. }) = &queued
-            && self.ledger.history().run(run).await?.is_some()
+            && self.ledger.history().run(run).await?.is_some_and(|(record, _)| record.status != RunStatus::Running)
         {
             // It had started, and its result is recorded.
             self.forget_queued(name, run).await;
@@ -112,11 +117,19 @@ impl Supervisor {
         Ok(SyncInit { timetable, enabled: mapping.enabled, paused_since, backoff, queued })
     }
 
+    /// A queued run as it is stored, unless it has begun.
+    pub(super) fn stored_run(&self, sync: &str, text: &str) -> Option<QueuedRun<RunOptions>> {
+        let read = serde_json::from_str(text).inspect_err(|error| {
+            tracing::error!(sync, "failed to read a queued run: {error}; request it again");
+        });
+        let StoredRun { run, options, by, since } = read.ok()?;
+        let queued = QueuedRun { run, request: options, requested_by: by, since };
+        Some(queued).filter(|queued| !self.peers.has_begun(&queued.run))
+    }
+
     /// Stores a queued run.
     pub(super) async fn store_queued(&self, sync: &str, queued: QueuedRun<RunOptions>) -> Result<()> {
-        let QueuedRun { run, request: options, requested_by: by, since } = queued;
-        let text = serde_json::to_string(&StoredRun { run, options, by, since }).unwrap_or_default();
-        self.ledger.kv().put(&note_of("waiting", sync), &text).await
+        self.ledger.kv().put(&note_of("waiting", sync), &text_of(queued)).await
     }
 
     /// Forgets this queued run, and not another one that is queued now.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
 use super::ledger_watch::{self, LedgerChange};
@@ -14,7 +15,9 @@ use super::run_task::EndedRun;
 use super::supervisor::Supervisor;
 use crate::delivery::Signal;
 use crate::format::duration;
+use crate::scheduler::queue::DueRun;
 use crate::service::views::words::plural;
+use crate::sync::RunOptions;
 
 /// Longest between two ticks: the clock may be set, and a scheduled time is late after a minute.
 const TICK_MAX: Duration = Duration::from_secs(30);
@@ -34,15 +37,18 @@ impl Supervisor {
         while *stop.borrow_and_update() == Signal::Go {
             if self.ledger_gave_up().await {
                 tracing::error!(
-                    "this process cannot use the ledger any more: another process has it now, or DuckDB gave it up after a \
-                     failed write or an internal error; what was recorded is safe, and the daemon stops, so that a restart \
+                    "this process cannot use the ledger any more: DuckDB gave it up after a failed write or an \
+                     internal error, or a database lost its latest transactions; what was recorded is safe, and the daemon stops, so that a restart \
                      opens it again"
                 );
                 break;
             }
+            if self.peers.is_name_taken() || (self.queue().is_draining() && self.running().is_empty()) {
+                break;
+            }
             self.tick();
             // Before each run: the record of a run on a ledger that is gone would be lost, with all it sent.
-            let wait = if self.may_start().await { self.start_due(&ended) } else { ledger_watch::RETRY_EVERY };
+            let wait = if self.may_start().await { self.start_due(&ended).await } else { ledger_watch::RETRY_EVERY };
             tokio::select! {
                 () = self.woken.notified() => {}
                 () = self.clock.sleep(wait) => {}
@@ -54,14 +60,29 @@ impl Supervisor {
     }
 
     /// Starts what is due, and returns how long nothing else is.
-    fn start_due(self: &Arc<Self>, ended: &mpsc::UnboundedSender<EndedRun>) -> Duration {
+    async fn start_due(self: &Arc<Self>, ended: &mpsc::UnboundedSender<EndedRun>) -> Duration {
         let now = self.clock.now();
+        let (starts, wait) = self.due(now, ended);
+        match self.ledger.shared() {
+            Some(shared) if !starts.is_empty() => self.claim_due(shared, starts, ended).await,
+            _ => wait,
+        }
+    }
+
+    /// What is due and has to be claimed first, and how long nothing else is. What need not be claimed is started.
+    fn due(
+        self: &Arc<Self>,
+        now: DateTime<Utc>,
+        ended: &mpsc::UnboundedSender<EndedRun>,
+    ) -> (Vec<DueRun<RunOptions>>, Duration) {
         let mut queue = self.queue();
-        let tick = queue.tick(now);
+        let mut tick = queue.tick(now);
         for (sync, count) in &tick.skipped {
             tracing::warn!(sync, count, "skipped {}", plural(*count, "scheduled time"));
             self.notifier.metrics.skipped(sync, *count);
         }
+        let is_shared = self.ledger.shared().is_some();
+        let claimed_first = if is_shared { std::mem::take(&mut tick.starts) } else { Vec::new() };
         for start in tick.starts {
             let task = self.task_of(start.clone(), now);
             queue.started(&start, &task.run, now);
@@ -69,7 +90,7 @@ impl Supervisor {
             self.changed();
         }
         let until = tick.next.map(|next| next.signed_duration_since(now).to_std().unwrap_or_default());
-        until.unwrap_or(TICK_MAX).min(TICK_MAX)
+        (claimed_first, until.unwrap_or(TICK_MAX).min(TICK_MAX))
     }
 
     /// Whether runs may start now. A change for the worse or the better is reported once.

@@ -12,9 +12,11 @@ use super::supervisor::{ActiveRun, Supervisor};
 use crate::config::Project;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::shared::{Claim, sync_lease};
 use crate::ledger::{Access, RunStatus};
 use crate::scheduler::queue::{DueRun, RunResult, StartCause};
 use crate::service::open::Failure;
+use crate::service::peers::RunLease;
 use crate::service::tracker::Tracker;
 use crate::service::views::RunView;
 use crate::sync::report::Report;
@@ -28,6 +30,14 @@ pub(super) struct RunTask {
     started_by: String,
     started_at: DateTime<Utc>,
     was_queued: bool,
+    claim: Option<Claim>,
+}
+
+impl RunTask {
+    /// The same with the lease of its sync.
+    pub(super) fn claimed(self, claim: Claim) -> RunTask {
+        RunTask { claim: Some(claim), ..self }
+    }
 }
 
 /// A run that ended.
@@ -52,12 +62,12 @@ impl Supervisor {
             StartCause::Scheduled(_) => (self.new_run(now), "schedule".to_owned(), RunOptions::default()),
             StartCause::Retry => (self.new_run(now), "retry".to_owned(), RunOptions::default()),
         };
-        RunTask { sync: start.sync, run, options, started_by, started_at: now, was_queued }
+        RunTask { sync: start.sync, run, options, started_by, started_at: now, was_queued, claim: None }
     }
 
     /// Starts a run.
     pub(super) fn spawn(self: &Arc<Self>, task: RunTask, ended: mpsc::UnboundedSender<EndedRun>) {
-        let RunTask { sync, run, options, started_by, started_at, was_queued } = task;
+        let RunTask { sync, run, options, started_by, started_at, was_queued, claim } = task;
         let (sender, signal) = watch::channel(Signal::Go);
         let tracker = Arc::new(Tracker::new(&run, started_at, &started_by).timed(Arc::clone(&self.clock)));
         let running = ActiveRun { run: run.clone(), signal: sender, tracker: Arc::clone(&tracker), cancelled: false };
@@ -73,6 +83,10 @@ impl Supervisor {
         let supervisor = Arc::clone(self);
         let work = async move {
             log::run_started(&sync, &run, &origin.started_by);
+            if let (Some(shared), true) = (supervisor.ledger.shared(), claim.is_some()) {
+                let detail = RunLease::text(Some(&run), &origin.started_by, Some(&supervisor.peers.name));
+                drop(shared.describe(&sync_lease(&sync), &detail).await);
+            }
             supervisor.store_interrupted(&sync, None).await;
             let inner = Arc::clone(&supervisor);
             let name = sync.clone();
@@ -93,7 +107,9 @@ impl Supervisor {
                     (RunResult::Failed(Kind::Bug), Some(error))
                 }
             };
-            if let Some(error) = &error {
+            // Then another daemon has recorded its end, and runs the sync.
+            let is_lost = claim.as_ref().is_some_and(|claim| claim.is_lost());
+            if let Some(error) = error.as_ref().filter(|_| !is_lost) {
                 // The cause that kept it from recording its own end may be over.
                 supervisor.record_crash(&sync, &run, error).await;
                 unrecorded.status = RunStatus::Failed;
@@ -104,11 +120,16 @@ impl Supervisor {
                 supervisor.forget_queued(&sync, &run).await;
             }
             let cancelled = supervisor.running().remove(&sync).is_some_and(|running| running.cancelled);
-            if result == RunResult::Cancelled && !cancelled {
+            if result == RunResult::Cancelled && !cancelled && !is_lost {
                 // The daemon shuts down: the next start continues the run immediately.
                 supervisor.store_interrupted(&sync, Some(&run)).await;
             }
+            let result = if is_lost { RunResult::Cancelled } else { result };
             supervisor.queue().ended(&sync, result, supervisor.clock.now());
+            if is_lost {
+                supervisor.begin_anew(&sync).await;
+            }
+            drop(claim);
             let advice = error.as_ref().and_then(Error::advice).map(str::to_owned);
             // The receiver is gone only when the process ends.
             let _ = ended.send(EndedRun { sync, run, whole, panicked, advice, unrecorded });
@@ -128,6 +149,16 @@ impl Supervisor {
     ) -> Result<Report, Failure> {
         let ledger = self.ledger.connect(Access::ReadWrite)?;
         self.context(project, ledger.as_ref()).job(sync, options, tracker, signal)?.run().await
+    }
+
+    /// Has a sync that another daemon has run meanwhile continue from what is recorded.
+    async fn begin_anew(&self, sync: &str) {
+        let project = self.project();
+        let Some(file) = project.mappings.iter().find(|file| file.mapping.name == sync) else { return };
+        match self.restored(&project, &file.mapping).await {
+            Ok(init) => self.queue().begin_anew(sync, init),
+            Err(error) => tracing::warn!(sync, "failed to read what is recorded of the sync: {error}"),
+        }
     }
 
     /// Records a run that ended without recording it: its task panicked, or the ledger could not be written.

@@ -15,17 +15,19 @@ use super::supervisor::Supervisor;
 use crate::config::{Project, TargetName};
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
+use crate::io::process_id::ProcessId;
 use crate::ledger::{self, Access, BackupSummary, Ledger, RunStatus};
 use crate::scheduler::queue::{EnqueueError, SyncState};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::commands;
 use crate::service::job::{Context, Job};
 use crate::service::open;
+use crate::service::peers::{self, RunLease};
 use crate::service::queries::{Queries, sync_errors, unknown_run};
 use crate::service::tracker::Tracker;
 use crate::service::views::{
-    ActivityState, ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest,
-    QueuedRunView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
+    ActivityState, ChangeView, DaemonView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync,
+    PlanRequest, QueuedRunView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
 };
 use crate::sync::options::PlanFile;
 use crate::sync::plan_file::{self, SealedPlan};
@@ -79,6 +81,7 @@ impl Supervisor {
 
     pub(super) fn about(&self) -> About {
         let (stopping, running) = (self.queue().is_stopped(), self.running().len());
+        let draining = self.queue().is_draining();
         // After the others: whoever takes a changed config over holds the roster when it takes this.
         let config = self.config.read();
         let daemon = &config.project.settings.daemon;
@@ -95,6 +98,8 @@ impl Supervisor {
             parallel_runs: daemon.parallel_runs,
             timezone: daemon.zone().name().to_owned(),
             tzdata: crate::time_zone::tables(),
+            name: Some(self.peers.name.clone()),
+            draining,
         }
     }
 
@@ -110,6 +115,24 @@ impl Supervisor {
                 let error = Error::new(Kind::LedgerBusy, format!("run {} of {sync} is in progress", running.run));
                 Err(ServiceError::Conflict(error.advise("try again when it has ended")))
             }
+        }
+    }
+
+    /// The other process that runs a sync.
+    fn holder_elsewhere(&self, sync: &str) -> Option<String> {
+        let leases = self.peers.leases();
+        peers::lease_of(&leases, sync).filter(|lease| !lease.is_own).and_then(|_| peers::holder_of(&leases, sync))
+    }
+
+    /// This daemon, where it is the only one.
+    fn alone(&self) -> DaemonView {
+        DaemonView {
+            name: self.peers.name.clone(),
+            process: ProcessId::own().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: self.started_at,
+            draining: self.queue().is_draining(),
+            running: self.running().keys().cloned().collect(),
         }
     }
 
@@ -132,6 +155,7 @@ impl Supervisor {
             paused_since: status.paused_since,
             failures: status.backoff.failures,
             next_attempt_at: status.backoff.not_before.filter(|_| status.backoff.failures > 0),
+            holder: self.holder_elsewhere(sync),
         })
     }
 
@@ -199,6 +223,9 @@ impl Supervisor {
         let busy = self.queue().check_plan(&run.sync);
         if matches!(busy, Err(EnqueueError::Busy(Some(busy))) if busy == run.run) {
             (run.status, run.ended_at) = (RunStatus::Running, None);
+        }
+        if run.status == RunStatus::Running {
+            run.holder = self.holder_elsewhere(&run.sync);
         }
     }
 
@@ -332,7 +359,8 @@ impl Service for DaemonService {
 
     async fn cancel(&self, run: &str) -> ServiceResult<()> {
         let (supervisor, id) = (Arc::clone(&self.0), run.to_owned());
-        if to_the_end(async move { Ok(supervisor.cancel(&id).await) }).await? {
+        let cancelling = async move { Ok(supervisor.cancel(&id).await || supervisor.cancel_elsewhere(&id).await?) };
+        if to_the_end(cancelling).await? {
             return Ok(());
         }
         match self.queries.history().run(run).await? {
@@ -396,6 +424,20 @@ impl Service for DaemonService {
             if let Some((sync, asked)) = queued {
                 return Ok(starting_detail(&sync, &Tracker::queued(run, asked.since, &asked.requested_by)));
             }
+            // It may be about to begin in another process.
+            let leases = match self.queries.shared() {
+                Some(shared) => shared.leases().await?,
+                None => Vec::new(),
+            };
+            let begins = leases.iter().find(|lease| lease.is_held && RunLease::of(lease).run.as_deref() == Some(run));
+            if let Some((lease, sync)) = begins.and_then(|lease| Some((lease, lease.name.strip_prefix("sync/")?))) {
+                let mut detail =
+                    starting_detail(sync, &Tracker::new(run, lease.since, &RunLease::of(lease).started_by));
+                detail.run.holder = peers::holder_of(&leases, sync);
+                return Ok(detail);
+            }
+            // It may be queued at another daemon.
+            self.0.look().await?;
         }
         Err(unknown_run(run))
     }
@@ -505,6 +547,24 @@ impl Service for DaemonService {
                 .await
         };
         self.0.reserve(sync, "verify the groups", verifying).await
+    }
+
+    async fn daemons(&self) -> ServiceResult<Vec<DaemonView>> {
+        match self.queries.shared() {
+            Some(shared) => Ok(peers::daemons(&shared.leases().await?)),
+            None => Ok(vec![self.alone()]),
+        }
+    }
+
+    async fn drain(&self, name: Option<&str>) -> ServiceResult<DaemonView> {
+        match (name, self.ledger.shared()) {
+            (Some(name), Some(shared)) if name != self.peers.name => peers::request_drain(shared, name).await,
+            (Some(name), None) if name != self.peers.name => Err(peers::unknown_daemon(name)),
+            _ => {
+                self.start_draining();
+                Ok(self.alone())
+            }
+        }
     }
 
     async fn metrics(&self) -> ServiceResult<String> {

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::ledger_watch::LedgerWatch;
 use super::observe::{Notifier, alerts};
+use super::peers::Peers;
 use super::plans::Plans;
 use super::project;
 use crate::config::{Location, Project};
@@ -62,6 +63,8 @@ pub(super) struct Supervisor {
     pub(super) started_at: DateTime<Utc>,
     /// The places in which plans are made.
     pub(super) plans: Arc<Plans>,
+    /// Other daemons over the same ledger.
+    pub(super) peers: Peers,
     queue: Mutex<RunQueue<RunOptions>>,
     running: Mutex<BTreeMap<String, ActiveRun>>,
     /// Something happened that may let a run start, or that ended the last one.
@@ -85,11 +88,13 @@ impl Supervisor {
         project: Project,
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
+        peers: Peers,
     ) -> Result<Supervisor> {
         let now = clock.now();
         let parallel = project.settings.daemon.parallel_runs;
         let latest = ledger.history().runs(None, None, 1).await?.pop();
-        let stored = alerts::stored(ledger.as_ref()).await?;
+        // Where there may be other daemons, the one that sends the alerts of all continues from there.
+        let stored = if ledger.shared().is_some() { None } else { alerts::stored(ledger.as_ref()).await? };
         let notifier = Notifier::new(project.settings.daemon.alerts.as_ref(), stored.as_deref())?;
         Ok(Supervisor {
             location,
@@ -109,6 +114,7 @@ impl Supervisor {
             ledger_watch: LedgerWatch::default(),
             started_at: now,
             plans: Plans::new(parallel),
+            peers,
             queue: Mutex::new(RunQueue::new(parallel)),
             running: Mutex::default(),
             woken: Notify::new(),
@@ -151,6 +157,14 @@ impl Supervisor {
         run
     }
 
+    /// Takes note of a run's id: later ones are greater.
+    pub(super) fn note_run(&self, run: &str) {
+        let mut latest = self.latest_run.lock();
+        if run > latest.as_str() {
+            run.clone_into(&mut latest);
+        }
+    }
+
     /// The mistakes in the files as they are now.
     pub(super) fn config_problems(&self) -> Option<String> {
         self.config.read().problems.clone()
@@ -177,6 +191,7 @@ impl Supervisor {
         let (syncs, running) = (self.queue().names().len() as u64, self.running().len());
         let problems = self.config_problems().map_or("", |_| "; the config files have mistakes");
         let ledger = self.ledger_problem().map_or("", |_| "; no run starts: the ledger is unusable");
-        format!("{}, {running} running{problems}{ledger}", plural(syncs, "sync"))
+        let draining = if self.queue().is_draining() { "; draining: no run starts here" } else { "" };
+        format!("{}, {running} running{draining}{problems}{ledger}", plural(syncs, "sync"))
     }
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
+use super::peers::Peers;
 use super::run_task::EndedRun;
 use super::service::DaemonService;
 use super::supervisor::Supervisor;
@@ -69,7 +70,8 @@ async fn prepared(folder: &std::path::Path, syncs: &[&str], armed: bool) -> (Sup
     let ledger = DuckDbLedger::open(&project.settings.state.path, &limits, Retention::FOREVER).await.unwrap();
     let database = ledger.duckdb().clone();
     let clock = Arc::new(Breaking { clock: SystemClock::start(), armed: AtomicBool::new(armed) });
-    let supervisor = Supervisor::new(folder.into(), project, Arc::new(ledger), clock).await.unwrap();
+    let supervisor =
+        Supervisor::new(folder.into(), project, Arc::new(ledger), clock, Peers::new("here", None)).await.unwrap();
     supervisor.restore().await.unwrap();
     (supervisor, database)
 }

@@ -18,7 +18,7 @@ use super::piece::Batch;
 use super::request::RequestSender;
 use super::run_log::LogLevel;
 use super::settings::DeliverySettings;
-use super::stop::{Signal, Stops};
+use super::stop::{Permit, Signal, Stops};
 use super::work::{Learned, PageWork};
 use crate::destination::{AddressedChange, Destination, Element};
 use crate::error::{Error, Kind, Result};
@@ -45,6 +45,7 @@ pub struct Delivery<'a> {
     counters: Arc<DeliveryCounters>,
     accepted: AtomicU64,
     next_kept: AtomicU64,
+    permit: Option<Permit>,
 }
 
 impl<'a> Delivery<'a> {
@@ -73,7 +74,13 @@ impl<'a> Delivery<'a> {
             counters,
             accepted,
             next_kept,
+            permit: None,
         }
+    }
+
+    /// The same that begins no attempt without a permit.
+    pub fn permitted_by(self, permit: Option<Permit>) -> Delivery<'a> {
+        Delivery { permit, ..self }
     }
 
     /// Whom it delivers to.
@@ -92,10 +99,10 @@ impl<'a> Delivery<'a> {
     /// concurrently with changes of the same keys.
     ///
     /// Errors: [`Kind::Destination`] when the destination rejects all requests or is down (stop paging);
-    /// [`Kind::Interrupted`] after a stop signal; whatever `settle` fails with (requests in flight are dropped).
+    /// [`Kind::Interrupted`] after a stop signal; [`Kind::LedgerBusy`] without a permit; whatever `settle` fails with (requests in flight are dropped).
     pub async fn deliver(&self, changes: &[AddressedChange], settle: &dyn Settle) -> Result<()> {
         let (halt, halted) = watch::channel(false);
-        let stops = Stops { signal: self.signal.clone(), halted };
+        let stops = Stops { signal: self.signal.clone(), halted, permit: self.permit.clone() };
         let learned = std::mem::take(&mut *self.learned.lock());
         let mut work = PageWork::new(self.destination, &self.settings, changes, learned);
         let mut failure: Option<Error> = None;
@@ -109,6 +116,9 @@ impl<'a> Delivery<'a> {
         let outcome = loop {
             if failure.is_none() && *self.signal.borrow() >= Signal::Stop {
                 failure = Some(interrupted());
+            }
+            if failure.is_none() && !stops.permitted() {
+                failure = Some(not_permitted());
             }
             while failure.is_none() && in_flight.len() + unconfirmed < work.in_flight_max(self.settings.concurrency) {
                 let Some(batch) = work.next_batch(|max| self.random.up_to(max as u64) as usize) else { break };
@@ -242,6 +252,11 @@ impl<'a> Delivery<'a> {
         };
         self.counters.log.add(self.clock.now(), level, &text);
     }
+}
+
+fn not_permitted() -> Error {
+    Error::new(Kind::LedgerBusy, "this process could not extend its lease in the ledger in time, so it stopped sending")
+        .advise("check the network to the ledger's server; the next run sends what is pending")
 }
 
 fn interrupted() -> Error {

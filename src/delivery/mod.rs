@@ -32,4 +32,4 @@ pub use outcome::{ChangeRequest, DeliveryOutcome, LastRequest, Settle, SettledCh
 pub use query::{ReadBackClient, prepare, query};
 pub use run_log::{LogLevel, LogLine, LogLines, RunLog};
 pub use settings::{DeliverySettings, KeepRequests};
-pub use stop::Signal;
+pub use stop::{Permit, Signal};

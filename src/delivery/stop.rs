@@ -1,5 +1,7 @@
 //! How delivery is stopped: by the signal of the run, or by a page whose destination takes nothing more.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 /// Whether delivery goes on. Signals only ever rise.
@@ -14,19 +16,29 @@ pub enum Signal {
     Abandon,
 }
 
-/// The two ways to be stopped: the run's signal, and the page's own halt after a verdict that concerns all of it.
+/// Whether an attempt may begin now, for a run that another process may take over: asked right before each.
+pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// The ways to be stopped: the run's signal, the page's own halt after a verdict that concerns all of it, and a permit that
+/// has run out.
 #[derive(Clone)]
 pub(super) struct Stops {
     pub(super) signal: watch::Receiver<Signal>,
     pub(super) halted: watch::Receiver<bool>,
+    pub(super) permit: Option<Permit>,
 }
 
 impl Stops {
     pub(super) fn stopping(&self) -> bool {
-        *self.signal.borrow() >= Signal::Stop || *self.halted.borrow()
+        *self.signal.borrow() >= Signal::Stop || *self.halted.borrow() || !self.permitted()
     }
 
-    /// Resolves once no new attempt may start.
+    /// Whether an attempt may begin by the permit, if there is one.
+    pub(super) fn permitted(&self) -> bool {
+        self.permit.as_ref().is_none_or(|permit| permit())
+    }
+
+    /// Resolves once no new attempt may start; a permit that runs out is seen before the next one.
     pub(super) async fn stopped(&mut self) {
         tokio::select! {
             () = reached(&mut self.signal, |signal| *signal >= Signal::Stop) => {}

@@ -44,6 +44,11 @@ impl ProcessId {
         }
     }
 
+    /// The machine's name, for people.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whether it ran on this machine, and has certainly ended.
     pub fn is_gone(&self) -> bool {
         let own = ProcessId::own();

@@ -39,7 +39,8 @@
 //! # The three faces
 //!
 //! [`Ledger`] is the protocol; [`Ledger::history`] answers queries ([`History`]), [`Ledger::kv`] keeps small texts
-//! ([`KeyValue`]), and [`Ledger::storage`] looks after the place where all of it is kept ([`Storage`]). Beside it, and none
+//! ([`KeyValue`]), and [`Ledger::storage`] looks after the place where all of it is kept ([`Storage`]). Where several processes
+//! use it at a time, [`Ledger::shared`] is what they know of each other ([`SharedState`]). Beside it, and none
 //! of its state, are the [kept requests](kept_requests).
 //!
 //! A new kind of ledger is a folder beside [`duckdb`] and [`postgres`], a constructor in `open`, and a row in the conformance suite
@@ -57,6 +58,7 @@ pub mod mirror;
 mod open;
 pub mod postgres;
 mod run;
+pub mod shared;
 mod storage;
 
 use std::sync::Arc;
@@ -79,6 +81,7 @@ pub use open::{
     postgres_backup_error,
 };
 pub use run::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
+pub use shared::SharedState;
 pub use storage::{BackupSummary, OUTDATED_ADVICE, Storage};
 
 /// What a connection may do.
@@ -152,6 +155,11 @@ pub trait Ledger: Send + Sync {
 
     /// The place where the ledger is kept.
     fn storage(&self) -> &dyn Storage;
+
+    /// What processes that use it at the same time know of each other; none where one process has it.
+    fn shared(&self) -> Option<&dyn SharedState> {
+        None
+    }
 
     /// Another connection to the same ledger, for work beside this connection's: the candidates of a run belong to its
     /// connection, everything that lasts is shared. A plan over a read-only connection takes an unfinished run of its sync

@@ -49,19 +49,21 @@ pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<Arc<dyn Ledg
 }
 
 /// Opens the ledger in a schema of a PostgreSQL database to write, creating it when absent. The file at `stand_in` represents
-/// it on this machine: beside it is what is beside a ledger's file.
+/// it on this machine: beside it is what is beside a ledger's file. `lease` is how long a lease lasts that is not extended.
 ///
 /// Errors: as [`open`], also where the server cannot be reached; [`Kind::Config`](crate::error::Kind::Config), the settings
 /// cannot be used.
 pub async fn open_in_postgres(
     server: &PostgresSettings,
     schema: &str,
+    lease: Duration,
     stand_in: &Path,
     limits: &Limits,
     retention: Retention,
 ) -> Result<Arc<dyn Ledger>> {
-    let ledger = PostgresLedger::open(server, schema, limits, retention).await?;
+    let ledger = PostgresLedger::open_leasing(server, schema, lease, limits, retention).await?;
     postgres::stand_in(stand_in, server, schema)?;
+    let ledger = ledger.recorded_at(duckdb::beside(stand_in, "generation")).await?;
     Ok(Arc::new(ledger.keeping(kept_beside(stand_in, retention))))
 }
 

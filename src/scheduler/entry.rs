@@ -45,6 +45,8 @@ pub(super) struct SyncEntry<R> {
     pub(super) timetable: Option<Timetable>,
     pub(super) enabled: bool,
     pub(super) busy: Option<Busy>,
+    /// The run that another process has under way, by its id where it is known.
+    pub(super) elsewhere: Option<String>,
     pub(super) queued: Option<QueuedRun<R>>,
     pub(super) paused_since: Option<DateTime<Utc>>,
     pub(super) backoff: Backoff,
@@ -102,7 +104,12 @@ pub struct SyncStatus<R> {
 impl<R: QueueRequest> SyncEntry<R> {
     pub(super) fn new(init: SyncInit<R>) -> SyncEntry<R> {
         let SyncInit { timetable, enabled, paused_since, backoff, queued } = init;
-        SyncEntry { timetable, enabled, busy: None, queued, paused_since, backoff, removed: false }
+        SyncEntry { timetable, enabled, busy: None, elsewhere: None, queued, paused_since, backoff, removed: false }
+    }
+
+    /// Whether a run of it can start.
+    pub(super) fn is_free(&self) -> bool {
+        self.busy.is_none() && self.elsewhere.is_none()
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -118,7 +125,7 @@ impl<R: QueueRequest> SyncEntry<R> {
             let due = || timetable.is_some_and(|timetable| timetable.clone().tick(now).now.is_some());
             timetable.is_some() && (self.backoff.retry || due() || next().is_some_and(|next| next <= *until))
         });
-        let state = if self.is_running() {
+        let state = if self.is_running() || self.elsewhere.is_some() {
             SyncState::Running
         } else if self.queued.is_some() {
             SyncState::Queued

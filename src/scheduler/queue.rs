@@ -94,12 +94,13 @@ pub struct RunQueue<R> {
     entries: BTreeMap<String, SyncEntry<R>>,
     parallel: usize,
     stopped: bool,
+    draining: bool,
 }
 
 impl<R: QueueRequest> RunQueue<R> {
     /// An empty queue that starts at most `parallel` runs at a time.
     pub fn new(parallel: usize) -> RunQueue<R> {
-        RunQueue { entries: BTreeMap::new(), parallel: parallel.max(1), stopped: false }
+        RunQueue { entries: BTreeMap::new(), parallel: parallel.max(1), stopped: false, draining: false }
     }
 
     /// Sets the limit of runs at a time.
@@ -155,6 +156,16 @@ impl<R: QueueRequest> RunQueue<R> {
         self.stopped = true;
     }
 
+    /// From now on nothing starts here; requests are still queued, for other daemons or the next start.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether it drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Whether nothing starts any more.
     pub fn is_stopped(&self) -> bool {
         self.stopped
@@ -163,7 +174,7 @@ impl<R: QueueRequest> RunQueue<R> {
     /// What starts now, and when to tick again.
     pub fn tick(&mut self, now: DateTime<Utc>) -> Tick<R> {
         let mut tick = Tick { starts: Vec::new(), skipped: Vec::new(), next: None };
-        if self.stopped {
+        if self.stopped || self.draining {
             return tick;
         }
         let mut ready: Vec<Ready<R>> = Vec::new();
@@ -173,7 +184,7 @@ impl<R: QueueRequest> RunQueue<R> {
         for (sync, entry) in &mut self.entries {
             entry.backoff.not_before =
                 entry.backoff.not_before.map(|until| longest.map_or(until, |most| until.min(most)));
-            let free = entry.busy.is_none();
+            let free = entry.is_free();
             let crashes = entry.backoff.crashes;
             let mut starts = |class, since, cause| {
                 ready.push(Ready { class, since, crashes, start: DueRun { sync: sync.clone(), cause } });
@@ -265,15 +276,70 @@ impl<R: QueueRequest> RunQueue<R> {
             }
         }
         if result == RunResult::Succeeded {
-            for entry in self.entries.values_mut() {
-                let paused = entry.paused_since.is_some();
-                let Some(timetable) = entry.timetable.as_mut() else { continue };
-                let schedule = timetable.schedule();
-                let follows = matches!(&schedule.trigger, Trigger::After(other) if other == sync);
-                if follows && !(paused && schedule.catch_up == CatchUp::Skip) {
-                    timetable.followed_ended(now);
-                }
+            self.follow(sync, now);
+        }
+    }
+
+    /// Syncs that follow this one become due.
+    fn follow(&mut self, sync: &str, now: DateTime<Utc>) {
+        for entry in self.entries.values_mut() {
+            let paused = entry.paused_since.is_some();
+            let Some(timetable) = entry.timetable.as_mut() else { continue };
+            let schedule = timetable.schedule();
+            let follows = matches!(&schedule.trigger, Trigger::After(other) if other == sync);
+            if follows && !(paused && schedule.catch_up == CatchUp::Skip) {
+                timetable.followed_ended(now);
             }
+        }
+    }
+
+    /// Gives a sync another state: other processes ran it meanwhile.
+    pub fn begin_anew(&mut self, sync: &str, init: SyncInit<R>) {
+        if let Some(entry) = self.entries.get_mut(sync).filter(|entry| !entry.removed && entry.busy.is_none()) {
+            *entry = SyncEntry::new(init);
+        }
+    }
+
+    /// Another process has a sync for a run of this id, or for something else; or none has it any more.
+    pub fn held_elsewhere(&mut self, sync: &str, run: Option<String>) {
+        if let Some(entry) = self.entries.get_mut(sync) {
+            entry.elsewhere = run;
+        }
+    }
+
+    /// A run of the whole sync started in another process, and ended there if `ended_at` says so.
+    pub fn started_elsewhere(&mut self, sync: &str, at: DateTime<Utc>, ended_at: Option<DateTime<Utc>>) {
+        let Some(entry) = self.entries.get_mut(sync).filter(|entry| !entry.is_running()) else { return };
+        entry.backoff.retry = false;
+        if let Some(timetable) = entry.timetable.as_mut() {
+            timetable.started_elsewhere(at, ended_at);
+        }
+    }
+
+    /// A run of the whole sync ended in another process; `backoff` is what recorded runs leave. Syncs that follow this one
+    /// become due.
+    pub fn ended_elsewhere(&mut self, sync: &str, succeeded: bool, backoff: Backoff, at: DateTime<Utc>) {
+        let Some(entry) = self.entries.get_mut(sync).filter(|entry| !entry.is_running()) else { return };
+        if let Some(timetable) = entry.timetable.as_mut() {
+            timetable.ended(succeeded, at);
+        }
+        entry.backoff = backoff;
+        if succeeded {
+            self.follow(sync, at);
+        }
+    }
+
+    /// The queued run of a sync as it is stored, where other processes queue and start runs too.
+    pub fn set_queued(&mut self, sync: &str, queued: Option<QueuedRun<R>>) {
+        if let Some(entry) = self.entries.get_mut(sync).filter(|entry| !entry.removed) {
+            entry.queued = queued;
+        }
+    }
+
+    /// Has a sync with a schedule run again now: its last run was interrupted in another process.
+    pub fn retry(&mut self, sync: &str) {
+        if let Some(entry) = self.entries.get_mut(sync).filter(|entry| entry.timetable.is_some() && entry.is_free()) {
+            (entry.backoff.retry, entry.backoff.not_before) = (true, None);
         }
     }
 
@@ -333,7 +399,10 @@ impl<R: QueueRequest> RunQueue<R> {
         let entry = self.entries.get(sync).filter(|entry| !entry.removed).ok_or(EnqueueError::UnknownSync)?;
         match &entry.busy {
             _ if self.stopped => Err(EnqueueError::ShuttingDown),
-            None => Ok(()),
+            None => match &entry.elsewhere {
+                Some(run) => Err(EnqueueError::Busy(Some(run.clone()))),
+                None => Ok(()),
+            },
             Some(Busy::Plan) => Err(EnqueueError::Busy(None)),
             Some(Busy::Run(run) | Busy::PartialRun(run)) => Err(EnqueueError::Busy(Some(run.clone()))),
         }

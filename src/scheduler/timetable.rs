@@ -185,6 +185,18 @@ impl Timetable {
         }
     }
 
+    /// A run started in another process at `at`, which may be before the last tick, and may have ended. A time that came
+    /// since is not what it serves: it came during the run, or after it.
+    pub fn started_elsewhere(&mut self, at: DateTime<Utc>, ended_at: Option<DateTime<Utc>>) {
+        let later = self.waiting.filter(|waiting| *waiting > at);
+        self.started(at);
+        match later {
+            Some(later) if ended_at.is_some_and(|ended_at| ended_at < later) => self.waiting = Some(later),
+            Some(later) => self.arrived(later, 1),
+            None => {}
+        }
+    }
+
     /// The run ended, successfully or not.
     pub fn ended(&mut self, succeeded: bool, now: DateTime<Utc>) {
         // What came during the run counts as such, even if there was no tick meanwhile.

@@ -16,8 +16,8 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind};
 use crate::ledger::BackupSummary;
 use crate::service::views::{
-    ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanPart, PlanRequest,
-    PlanView, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, DaemonView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanPart,
+    PlanRequest, PlanView, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::sync::options::PlanFile;
 use crate::sync::plan_file::SealedPlan;
@@ -87,6 +87,12 @@ pub struct About {
     pub timezone: String,
     /// The version of the time zones' tables.
     pub tzdata: String,
+    /// The daemon's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it starts no more runs, and ends with those it has.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// A plan that arrives as it is made; the plan at its end has no changes of its own.
@@ -200,6 +206,17 @@ pub trait Service: Send + Sync {
 
     /// Copies the ledger to a new file, given by its whole path. Runs go on meanwhile.
     async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary>;
+
+    /// The daemons that use the same ledger, by name; none where one process uses it.
+    async fn daemons(&self) -> ServiceResult<Vec<DaemonView>> {
+        Ok(Vec::new())
+    }
+
+    /// Has a daemon start no more runs, and end with those it has: this one, or another one by its name.
+    async fn drain(&self, _name: Option<&str>) -> ServiceResult<DaemonView> {
+        let error = Error::new(Kind::Config, "no daemon is running with this ledger");
+        Err(ServiceError::Conflict(error.advise("start one: `groupcast daemon`")))
+    }
 
     /// Prometheus text.
     async fn metrics(&self) -> ServiceResult<String>;

@@ -1,19 +1,23 @@
 //! A job: one run, plan, adoption or verification of one sync of a config folder. It checks the mapping against its source,
 //! prepares the destination, and hands both to `sync`.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use super::open::{self, Failure};
+use super::peers::RunLease;
 #[cfg(feature = "otlp")]
 use super::trace::RunTrace;
 use crate::config::Project;
-use crate::delivery::{self, Delivery, KeepRequests, ReadBackClient, Signal};
+use crate::delivery::{self, Delivery, KeepRequests, Permit, ReadBackClient, Signal};
 use crate::destination::{AddressedChange, ConfiguredDestination, Destination, DestinationSeal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::http::{HttpClient, Transport};
 use crate::io::{Clock, Random};
 use crate::ledger::Ledger;
 use crate::ledger::kept_requests::KeptRequests;
+use crate::ledger::shared::{Claim, sync_lease};
 use crate::mapping::{Mapping, MappingFile, fingerprint};
 use crate::sync::decide::Decision;
 use crate::sync::remote_groups::RemoteGroups;
@@ -177,8 +181,17 @@ impl Job<'_> {
         self.run_with(&JobEnds { monitor, transport, read_by: &|warehouse| Box::new(warehouse) }).await
     }
 
+    /// The lease of the sync, where other processes might run it: from before anything is read until the run is recorded.
+    async fn claim(&self) -> Result<Option<Claim>> {
+        let Some(shared) = self.context.ledger.shared() else { return Ok(None) };
+        let timeout = open::delivery_settings(open::destination_of(self.context.project, self.file)?).timeout;
+        let detail = RunLease::text(self.origin.run.as_deref(), &self.origin.started_by, None);
+        shared.claim(&sync_lease(&self.file.mapping.name), timeout, &detail).await.map(Some).within(|| self.place())
+    }
+
     /// Runs the sync with these ends.
     async fn run_with(&self, ends: &JobEnds<'_>) -> Result<Report, Failure> {
+        let claim = self.claim().await?;
         let fingerprint = fingerprint(&self.file.mapping);
         let (destination, warehouse) = match self.ends(ends.transport).await {
             Ok(ends) => ends,
@@ -202,7 +215,8 @@ impl Job<'_> {
         };
         let (transport, signal) = (ends.transport, self.signal.clone());
         let delivery =
-            Delivery::new(destination.as_ref(), transport, self.context.clock, self.context.random, settings, signal);
+            Delivery::new(destination.as_ref(), transport, self.context.clock, self.context.random, settings, signal)
+                .permitted_by(claim.map(|claim| Arc::new(move || claim.may_send()) as Permit));
         let session = Session { monitor: ends.monitor, ..self.session(&fingerprint, Some(&delivery)) };
         let mut reader = (ends.read_by)(warehouse);
         Ok(sync::run(&session, reader.as_mut()).await.within(|| self.place())?)

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -16,22 +17,28 @@ use tokio::sync::watch;
 use super::api::{About, EnqueuedRun, PlanStream, ResultStream, RunMonitor, Service, ServiceError, ServiceResult};
 use super::commands;
 use super::job::Context;
+use super::open;
+use super::peers::{self, RunLease};
 use super::queries::{Queries, sync_errors, unknown_run};
 use super::remote::in_use;
 use super::tracker::Tracker;
 use super::views::{
-    ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView,
-    RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, DaemonView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest,
+    RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::config::Project;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::io::http::HttpClient;
 use crate::io::{Clock, Random, SystemClock};
+use crate::ledger::shared::{Claim, LeaseRecord, sync_lease};
 use crate::ledger::{Access, BackupSummary, Ledger, RunStatus};
 use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{self, BY_COMMAND_LINE, Event, Monitor, RunOptions, RunOrigin};
+
+/// Between two looks whether another process has ended with a sync.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// What is on record of a run whose process ended before it did.
 const CRASHED: &str = "the process ended during this run; unconfirmed groups will be resent";
@@ -41,6 +48,8 @@ pub struct LocalService {
     shared: Arc<Shared>,
     /// The command that has the ledger open, where others use it meanwhile.
     holder: Option<String>,
+    /// How long a sync is waited for that another process runs.
+    patience: Duration,
 }
 
 struct Shared {
@@ -90,12 +99,46 @@ impl LocalService {
             http_client: OnceLock::new(),
             running: Mutex::default(),
         };
-        LocalService { shared: Arc::new(shared), holder: None }
+        LocalService { shared: Arc::new(shared), holder: None, patience: Duration::ZERO }
     }
 
     /// The same for other processes: queries and plans only, because the command `holder` is using the ledger.
     pub fn for_others(&self, holder: String) -> LocalService {
-        LocalService { shared: Arc::clone(&self.shared), holder: Some(holder) }
+        LocalService { shared: Arc::clone(&self.shared), holder: Some(holder), patience: Duration::ZERO }
+    }
+
+    /// The same that waits for so long for a sync that another process runs.
+    pub fn patient(self, patience: Duration) -> LocalService {
+        LocalService { patience, ..self }
+    }
+
+    /// The lease of a sync for a run of this id, where other processes may run it.
+    async fn claim(&self, sync: &str, run: &str) -> ServiceResult<Option<Claim>> {
+        let Some(shared) = self.shared.ledger.shared() else { return Ok(None) };
+        let project = &self.shared.project;
+        let file = open::named(project, sync)?;
+        let timeout = open::delivery_settings(open::destination_of(project, file)?).timeout;
+        let detail = RunLease::text(Some(run), BY_COMMAND_LINE, None);
+        let began = self.shared.clock.elapsed();
+        loop {
+            match shared.claim(&sync_lease(sync), timeout, &detail).await {
+                Err(busy)
+                    if busy.kind() == Kind::LedgerBusy
+                        && self.shared.clock.elapsed().saturating_sub(began) < self.patience =>
+                {
+                    self.shared.clock.sleep(BUSY_PAUSE).await;
+                }
+                claimed => return Ok(Some(claimed?)),
+            }
+        }
+    }
+
+    /// The leases that processes have now, where several use the ledger.
+    async fn leases(&self) -> ServiceResult<Vec<LeaseRecord>> {
+        match self.shared.ledger.shared() {
+            Some(shared) => Ok(shared.leases().await?),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn queries(&self) -> Queries<'_> {
@@ -116,10 +159,15 @@ impl LocalService {
         Err(ServiceError::Conflict(error.advise("start one: `groupcast daemon`")))
     }
 
-    /// A run of an earlier process that is on record as running has crashed: no other process can have the ledger open.
-    fn corrected(&self, mut run: RunView) -> RunView {
+    /// A run that is on record as running, and that no process runs, has crashed. Where several processes use the ledger, one
+    /// of those with these leases may.
+    fn corrected(&self, leases: &[LeaseRecord], mut run: RunView) -> RunView {
         let runs_here = || self.shared.running.lock().values().any(|tracker| tracker.run() == run.run);
-        if run.status == RunStatus::Running && !runs_here() {
+        if run.status != RunStatus::Running || runs_here() {
+            return run;
+        }
+        run.holder = peers::holder_of(leases, &run.sync);
+        if run.holder.is_none() {
             run.status = RunStatus::Crashed;
             run.error.get_or_insert_with(|| CRASHED.to_owned());
         }
@@ -155,7 +203,27 @@ impl Service for LocalService {
             parallel_runs: daemon.parallel_runs,
             timezone: daemon.zone().name().to_owned(),
             tzdata: crate::time_zone::tables(),
+            name: None,
+            draining: false,
         })
+    }
+
+    async fn daemons(&self) -> ServiceResult<Vec<DaemonView>> {
+        Ok(peers::daemons(&self.leases().await?))
+    }
+
+    async fn drain(&self, name: Option<&str>) -> ServiceResult<DaemonView> {
+        match (self.shared.ledger.shared(), name) {
+            (Some(shared), Some(name)) => peers::request_drain(shared, name).await,
+            (Some(_), None) => {
+                let error = Error::new(Kind::Config, "no daemon is running on this machine with this ledger");
+                Err(ServiceError::Conflict(
+                    error.advise("name one: `groupcast daemon drain NAME`; `groupcast status` lists them"),
+                ))
+            }
+            (None, Some(name)) => Err(peers::unknown_daemon(name)),
+            (None, None) => self.needs_daemon(),
+        }
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -167,17 +235,17 @@ impl Service for LocalService {
     }
 
     async fn syncs(&self, times: usize) -> ServiceResult<Vec<SyncView>> {
-        let mut syncs = self.queries().syncs(times).await?;
+        let (mut syncs, leases) = (self.queries().syncs(times).await?, self.leases().await?);
         for sync in &mut syncs {
-            sync.last_run = sync.last_run.take().map(|run| self.corrected(run));
+            sync.last_run = sync.last_run.take().map(|run| self.corrected(&leases, run));
         }
         Ok(syncs)
     }
 
     async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
-        let mut detail = self.queries().sync(sync).await?;
-        detail.sync.last_run = detail.sync.last_run.map(|run| self.corrected(run));
-        detail.runs = detail.runs.into_iter().map(|run| self.corrected(run)).collect();
+        let (mut detail, leases) = (self.queries().sync(sync).await?, self.leases().await?);
+        detail.sync.last_run = detail.sync.last_run.map(|run| self.corrected(&leases, run));
+        detail.runs = detail.runs.into_iter().map(|run| self.corrected(&leases, run)).collect();
         Ok(detail)
     }
 
@@ -201,6 +269,7 @@ impl Service for LocalService {
         self.writable()?;
         let ledger = self.shared.ledger.connect(Access::ReadWrite)?;
         let run = self.shared.new_run().await?;
+        let _claim = self.claim(sync, &run).await?;
         let tracker = Arc::new(Tracker::new(&run, self.now(), BY_COMMAND_LINE));
         self.shared.running.lock().insert(sync.to_owned(), Arc::clone(&tracker));
         let origin = RunOrigin { run: Some(run), ..RunOrigin::of(BY_COMMAND_LINE) };
@@ -246,25 +315,25 @@ impl Service for LocalService {
     }
 
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {
-        let runs = self.queries().runs(sync, before, count).await?;
-        Ok(runs.into_iter().map(|run| self.corrected(run)).collect())
+        let (runs, leases) = (self.queries().runs(sync, before, count).await?, self.leases().await?);
+        Ok(runs.into_iter().map(|run| self.corrected(&leases, run)).collect())
     }
 
     async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
-        let latest = self.queries().latest_runs(each).await?;
-        let corrected = |runs: Vec<RunView>| runs.into_iter().map(|run| self.corrected(run)).collect();
+        let (latest, leases) = (self.queries().latest_runs(each).await?, self.leases().await?);
+        let corrected = |runs: Vec<RunView>| runs.into_iter().map(|run| self.corrected(&leases, run)).collect();
         Ok(latest.into_iter().map(|(sync, runs)| (sync, corrected(runs))).collect())
     }
 
     async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
-        let mut detail = self.queries().run(run).await?;
+        let (mut detail, leases) = (self.queries().run(run).await?, self.leases().await?);
         let running = self.shared.running.lock();
         if let Some(tracker) = running.values().find(|tracker| tracker.run() == run) {
             detail.progress = Some(tracker.progress());
             tracker.log_into(&mut detail);
         }
         drop(running);
-        detail.run = self.corrected(detail.run);
+        detail.run = self.corrected(&leases, detail.run);
         Ok(detail)
     }
 

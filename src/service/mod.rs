@@ -8,6 +8,7 @@
 //! | [`local`] | the service over a ledger, in this process |
 //! | [`remote`] | the service of another process, over the socket beside the ledger ([`wire`]) |
 //! | [`queries`], [`commands`], [`job`] | what every service does in its own process; the daemon builds on them too |
+//! | [`peers`] | the daemons and commands that use the same ledger, and what each runs |
 //! | [`follow`] | a run that another process carries out, from its start to its end |
 //! | [`url`] | runs at a daemon on another machine, over its HTTP API |
 //! | [`stream`], [`tracker`], [`pace`] | results item by item, how far a run is, and how fast |
@@ -24,6 +25,7 @@ pub mod local;
 pub mod mapping_test;
 pub mod open;
 pub mod pace;
+pub mod peers;
 pub mod queries;
 pub mod remote;
 pub mod stream;

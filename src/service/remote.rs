@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use super::api::{About, EnqueuedRun, PlanStream, ResultStream, SCHEDULED_TIMES, Service, ServiceError, ServiceResult};
 use super::open::socket;
 use super::views::{
-    ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView,
-    RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
+    ChangeView, DaemonView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest,
+    RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
 };
 use super::wire::{
     BACKUP, BackupRequest, DROP, DropRequest, HELLO, Hello, Line, ORPHANED, RENAME, RenameRequest, ResetRequest,
@@ -382,6 +382,15 @@ impl Service for RemoteService {
     async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<SyncActivity> {
         let what = if paused { "pause" } else { "resume" };
         self.post(&api(&format!("syncs/{}/{what}", segment(sync)), &[]), None).await
+    }
+
+    async fn daemons(&self) -> ServiceResult<Vec<DaemonView>> {
+        self.get("daemons", &[]).await
+    }
+
+    async fn drain(&self, name: Option<&str>) -> ServiceResult<DaemonView> {
+        let path = name.map_or_else(|| "drain".to_owned(), |name| format!("daemons/{}/drain", segment(name)));
+        self.post(&api(&path, &[]), None).await
     }
 
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {

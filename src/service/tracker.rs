@@ -142,6 +142,7 @@ impl Tracker {
     /// The run as it is shown until it is recorded.
     pub fn run_view(&self, sync: &str) -> RunView {
         RunView {
+            holder: None,
             sync: sync.to_owned(),
             run: self.run.clone(),
             status: RunStatus::Running,

@@ -1,4 +1,4 @@
-//! What is a ledger's in PostgreSQL alone: the lease and its fence, connections that break, what a plan sees of a crashed
+//! What is a ledger's in PostgreSQL alone: leases and their fences, connections that break, what a plan sees of a crashed
 //! run, and refusals with a next step.
 
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use groupcast::duckdb::Limits;
 use groupcast::error::{Error, Kind};
+use groupcast::io::{Clock, SystemClock};
 use groupcast::ledger::postgres::PostgresLedger;
 use groupcast::ledger::{
     Access, CandidateKind, ChangeOutcome, CompareOptions, JournalEntry, Ledger, MissingScope, Retention, RunCheckpoint,
@@ -16,7 +17,7 @@ use groupcast::model::{After, Cell, Change, ColumnType, Document};
 use groupcast::source::postgres::PostgresSettings;
 use serde_json::json;
 
-use crate::support::postgres::{Database, SCRAM_PASSWORD, SCRAM_USER, shared};
+use crate::support::postgres::{Cluster, Database, SCRAM_PASSWORD, SCRAM_USER, shared};
 use crate::support::rows::{Row, stage};
 
 fn at(second: u64) -> DateTime<Utc> {
@@ -102,57 +103,127 @@ async fn end_sessions(database: &Database) {
         .await;
 }
 
+/// The lease of the sync that these tests run.
+const LEASE: &str = "sync/accounts";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_process_at_a_time_writes_and_one_that_lost_its_lease_cannot() {
+async fn one_process_at_a_time_has_a_sync_and_one_that_lost_it_cannot_write() {
     let database = shared().create_database().await;
-    let ledger = open(&database).await.unwrap();
-    // GIVEN one process with the ledger, another is told which
-    let busy = open(&database).await.err().unwrap();
-    assert_eq!(busy.kind(), Kind::LedgerBusy);
-    assert!(busy.to_string().contains(&format!("process {}", std::process::id())), "{busy}");
-    assert!(busy.advice().unwrap().contains("free again"), "{busy}");
-    // AND reading goes on beside it
-    assert!(open_to_read(&database).await.history().unfinished_runs().await.unwrap().is_empty());
-    // WHEN it ends, the next one need not wait
-    drop(ledger);
-    let ledger = open(&database).await.unwrap();
+    let (ledger, second) = (open(&database).await.unwrap(), open(&database).await.unwrap());
     ledger.begin(&start(1)).await.unwrap();
+    // GIVEN one process with the sync, another is refused it, and learns which has it
+    for busy in [
+        second.begin(&start(2)).await.map(drop),
+        second.reset("accounts", None, "reset", false).await.map(drop),
+        second.drop_sync("accounts").await.map(drop),
+        second.rename("accounts", "others").await.map(drop),
+    ] {
+        let busy = busy.unwrap_err();
+        assert_eq!(busy.kind(), Kind::LedgerBusy);
+        assert!(busy.to_string().contains(&format!("process {}", std::process::id())), "{busy}");
+        assert!(busy.advice().unwrap().contains("free again"), "{busy}");
+    }
+    // AND another sync, and reading, go on beside it
+    let others = RunStart { sync: "others".to_owned(), ..start(3) };
+    second.begin(&others).await.unwrap();
+    second.finish("others", &others.run, checkpoint(3)).await.unwrap();
+    assert_eq!(open_to_read(&database).await.history().unfinished_runs().await.unwrap().len(), 1);
+    // WHEN its run ends, the next one need not wait
+    ledger.finish("accounts", "run-0001", checkpoint(1)).await.unwrap();
+    second.begin(&start(4)).await.unwrap();
+    second.finish("accounts", "run-0004", checkpoint(4)).await.unwrap();
+    ledger.begin(&start(5)).await.unwrap();
     let beside = ledger.another(Access::ReadWrite).unwrap();
     beside.kv().put("paused/accounts", "now").await.unwrap();
     // AND one that is found gone on this machine is replaced at once
     database.execute("UPDATE groupcast.leases SET holder = regexp_replace(holder, '\"started\":\"[0-9]*\"', '\"started\":\"1\"')").await;
-    let second = open(&database).await.unwrap();
-    // THEN whatever the first does is refused, and nothing of it is kept
-    let refused = ledger.mark("accounts", "run-0001", vec!["acme".to_owned()]).await.unwrap_err();
+    assert_eq!(second.begin(&start(6)).await.unwrap().recovered, ["run-0005"]);
+    // THEN whatever the first does of that run is refused, and nothing of it is kept
+    let refused = ledger.mark("accounts", "run-0005", vec!["acme".to_owned()]).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::LedgerBusy, "{refused}");
-    assert!(refused.to_string().contains("taken the ledger over"), "{refused}");
+    assert!(refused.to_string().contains("has taken sync `accounts` over"), "{refused}");
     for refused in [
-        ledger.record("accounts", "run-0001", at(1), vec![delivered("acme")]).await,
-        ledger.finish("accounts", "run-0001", checkpoint(1)).await,
-        beside.kv().put("paused/accounts", "later").await,
+        ledger.record("accounts", "run-0005", at(1), vec![delivered("acme")]).await,
+        ledger.finish("accounts", "run-0005", checkpoint(5)).await,
+        beside.record("accounts", "run-0005", at(1), vec![delivered("acme")]).await,
     ] {
         assert_eq!(refused.unwrap_err().kind(), Kind::LedgerBusy);
     }
-    assert!(ledger.storage().is_invalidated() && beside.storage().is_invalidated());
-    assert_eq!(second.kv().get("paused/accounts").await.unwrap().as_deref(), Some("now"));
-    assert_eq!(second.begin(&start(2)).await.unwrap().recovered, ["run-0001"]);
     assert!(second.history().group_counts("accounts").await.unwrap().is_empty());
+    // AND it goes on with other syncs
+    assert!(!ledger.storage().is_invalidated());
+    ledger.begin(&RunStart { sync: "others".to_owned(), ..start(7) }).await.unwrap();
+    ledger.finish("others", "run-0007", checkpoint(7)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_lease_is_taken_over_and_nothing_is_sent_under_it() {
+async fn an_expired_lease_is_taken_after_one_attempt_and_nothing_is_sent_under_it() {
     let database = shared().create_database().await;
-    let ledger = open(&database).await.unwrap();
+    let (ledger, second) = (open(&database).await.unwrap(), open(&database).await.unwrap());
+    let attempt = Duration::from_secs(2);
+    let claim = ledger.shared().unwrap().claim(LEASE, attempt, "{}").await.unwrap();
+    assert!(claim.may_send());
     ledger.begin(&start(1)).await.unwrap();
-    database.execute("UPDATE groupcast.leases SET until = now() - interval '1 second', holder = '{}'").await;
+    database.execute("UPDATE groupcast.leases SET until = now() WHERE name = 'sync/accounts'").await;
     // Nobody has taken it over yet, and somebody may at any moment.
     let refused = ledger.mark("accounts", "run-0001", vec!["acme".to_owned()]).await.unwrap_err();
     assert!(refused.to_string().contains("extend its lease"), "{refused}");
+    // A request may be on its way: for as long as one may take the sync is not another's.
+    let busy = second.begin(&start(2)).await.unwrap_err();
+    assert_eq!(busy.kind(), Kind::LedgerBusy, "{busy}");
     // What was sent before may be recorded.
     ledger.record("accounts", "run-0001", at(1), vec![delivered("acme")]).await.unwrap();
-    let second = open(&database).await.unwrap();
+    SystemClock::start().sleep(attempt + Duration::from_millis(200)).await;
+    assert_eq!(second.begin(&start(2)).await.unwrap().recovered, ["run-0001"]);
     assert_eq!(second.history().group_counts("accounts").await.unwrap().synced, 1);
     assert!(ledger.finish("accounts", "run-0001", checkpoint(1)).await.is_err());
+    assert!(claim.is_lost() && !claim.may_send());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_is_not_extended_permits_no_request_before_the_server_lets_another_process_have_it() {
+    let cluster = Cluster::start();
+    let settings = serde_json::from_value(json!({
+        "url": format!("postgres://root_user@127.0.0.1:{}/postgres", cluster.port())
+    }));
+    let lasts = Duration::from_secs(4);
+    let ledger =
+        PostgresLedger::open_leasing(&settings.unwrap(), "groupcast", lasts, &Limits::standard(), Retention::FOREVER)
+            .await
+            .unwrap();
+    let claim = ledger.shared().unwrap().claim(LEASE, Duration::from_secs(1), "{}").await.unwrap();
+    // It is extended for as long as the server is there,
+    SystemClock::start().sleep(lasts + Duration::from_secs(2)).await;
+    assert!(claim.may_send());
+    // and no longer.
+    cluster.stop();
+    let stopped = SystemClock::start();
+    SystemClock::start().sleep(lasts / 4).await;
+    while claim.may_send() {
+        assert!(stopped.elapsed() < lasts, "it may have been taken over");
+        SystemClock::start().sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!claim.is_lost(), "no other process has it, as far as is known");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_an_older_version_are_changed_while_no_other_process_uses_them() {
+    let database = shared().create_database().await;
+    let (ledger, other) = (open(&database).await.unwrap(), open(&database).await.unwrap());
+    ledger.begin(&start(1)).await.unwrap();
+    database
+        .execute(
+            "UPDATE groupcast.version SET version = 1; DROP SEQUENCE groupcast.fences; \
+             DROP TABLE groupcast.machines; ALTER TABLE groupcast.version DROP COLUMN ledger; \
+             ALTER TABLE groupcast.leases DROP COLUMN attempt, DROP COLUMN since, DROP COLUMN detail, DROP COLUMN request",
+        )
+        .await;
+    let busy = open(&database).await.err().unwrap();
+    assert_eq!(busy.kind(), Kind::LedgerBusy, "{busy}");
+    assert!(busy.advice().unwrap().contains("stop or drain every daemon"), "{busy}");
+    drop((ledger, other));
+    let ledger = open(&database).await.unwrap();
+    assert_eq!(ledger.begin(&start(2)).await.unwrap().recovered, ["run-0001"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,9 +383,7 @@ async fn a_schema_is_made_once() {
         tokio::join!(open(&database), open(&database), open(&database))
     });
     let (one, two, three) = opened.await.unwrap();
-    let outcomes = [one.map(drop), two.map(drop), three.map(drop)];
-    assert!(outcomes.iter().any(Result::is_ok), "{outcomes:?}");
-    for refused in outcomes.into_iter().filter_map(Result::err) {
-        assert_eq!(refused.kind(), Kind::LedgerBusy, "{refused}");
+    for opened in [one, two, three] {
+        opened.unwrap();
     }
 }

@@ -58,9 +58,9 @@ fn runs_over_a_ledger_in_postgresql_send_what_changed_and_everything_shows_it() 
     place.run(&["ledger", "reset", "accounts", "--group", "k7", "--yes"]).exits(0);
     place.run(&["run"]).exits(0);
     assert_eq!(receiver.requests(), seen + 2);
-    // Nothing of the ledger is kept here but the file that stands for it.
+    // Nothing of the ledger is kept here but the file that represents it, and how often something was sent from here.
     let names: Vec<_> = place.ledger_bytes().into_keys().map(|path| path.file_name().unwrap().to_owned()).collect();
-    assert_eq!(names, ["ledger.postgres"]);
+    assert_eq!(names, ["ledger.postgres", "ledger.postgres.generation"]);
 }
 
 #[test]
@@ -73,7 +73,8 @@ fn another_process_waits_for_one_that_runs_and_takes_over_from_one_that_was_kill
     let running = direct.start(&["run"]);
     until("a request", || (receiver.requests() > 0).then_some(()));
     // Another folder: no socket leads from there to the process.
-    elsewhere.run(&["run"]).exits(1).says(&["is using the ledger", &format!("process {}", running.pid())]);
+    elsewhere.run(&["run"]).exits(1).says(&["is using sync `accounts`", &format!("process {}", running.pid())]);
+    elsewhere.run(&["ledger", "reset", "accounts", "--yes"]).exits(1).says(&["is using sync `accounts`"]);
     elsewhere.run(&["status"]).exits(0);
     running.kill();
     receiver.vendor.change(|rules| rules.answer_after = Duration::ZERO);
@@ -113,6 +114,51 @@ fn a_server_that_restarts_in_the_middle_of_runs_loses_no_group() {
     for group in 0..300 {
         assert_eq!(receiver.group("company", &format!("k{group}")).unwrap()["plan"], json!("plan 3"));
     }
+}
+
+/// A copy of a database as it is now, as a backup that is restored.
+fn copied(database: &Database) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let copy = format!("{}_copy", database.name());
+    runtime.block_on(async {
+        let client = shared().client("postgres").await;
+        let make = format!("CREATE DATABASE {copy} TEMPLATE {}", database.name());
+        // A session that has just ended may be in the way.
+        while let Err(busy) = client.batch_execute(&make).await {
+            assert!(busy.as_db_error().is_some_and(|error| error.message().contains("being accessed")), "{busy:?}");
+            SystemClock::start().sleep(Duration::from_millis(50)).await;
+        }
+    });
+    format!("postgres://root_user@127.0.0.1:{}/{copy}", shared().port())
+}
+
+#[test]
+fn a_database_that_lacks_what_was_sent_from_here_is_recognized_and_everything_is_sent_again() {
+    let (receiver, database) = (Receiver::start(), database());
+    let mut place = place(&receiver, Some(&url(&database)), 20);
+    place.run(&["run"]).exits(0);
+    // GIVEN a backup from before a change was sent, and undone in the warehouse
+    let copy = copied(&database);
+    place.warehouse("UPDATE accounts SET plan = 'pro' WHERE id = 'k7'");
+    place.run(&["run"]).exits(0);
+    place.warehouse("UPDATE accounts SET plan = 'free' WHERE id = 'k7'");
+    // WHEN it is restored, THEN what it lacks is not believed
+    place.set("GROUPCAST__STATE__URL", &copy);
+    let seen = receiver.requests();
+    place
+        .run(&["run"])
+        .exits(0)
+        .says(&["older than what was last sent from this machine", "every group is unconfirmed"]);
+    assert_eq!(receiver.group("company", "k7").unwrap()["plan"], json!("free"));
+    assert_eq!(crate::support::cli::changes_sent(&receiver.since(seen)).len(), 20);
+    // AND it is right from then on
+    let seen = receiver.requests();
+    let quiet = place.run(&["run"]).exits(0);
+    assert!(!quiet.all().contains("older than"), "{}", quiet.all());
+    assert_eq!(receiver.requests(), seen);
+    // A folder that sent nothing knows nothing of it.
+    let elsewhere = self::place(&receiver, Some(&copy), 20);
+    assert!(!elsewhere.run(&["run"]).exits(0).all().contains("older than"));
 }
 
 #[test]

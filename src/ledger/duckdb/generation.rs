@@ -26,11 +26,11 @@ use crate::error::{Error, Kind, Result};
 
 /// The generation of a ledger, as recorded beside it and in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Recorded {
+pub(in crate::ledger) struct Recorded {
     /// The ledger's id.
-    pub(super) ledger: String,
+    pub(in crate::ledger) ledger: String,
     /// The last generation that was durable.
-    pub(super) generation: u64,
+    pub(in crate::ledger) generation: u64,
 }
 
 /// A file beside the ledger: its name with `.SUFFIX` behind.
@@ -104,7 +104,7 @@ impl Generations {
     }
 }
 
-fn failed(path: &Path, error: std::io::Error) -> Error {
+pub(in crate::ledger) fn failed(path: &Path, error: std::io::Error) -> Error {
     let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
     let advice = match full {
         true => "free space on the ledger's disk, or raise this user's limit on it, and run again; nothing was lost",
@@ -116,7 +116,7 @@ fn failed(path: &Path, error: std::io::Error) -> Error {
         .at(path.display().to_string())
 }
 
-fn write(path: &Path, recorded: &Recorded) -> std::io::Result<()> {
+pub(in crate::ledger) fn write(path: &Path, recorded: &Recorded) -> std::io::Result<()> {
     let part = beside(path, "part");
     let mut text = serde_json::to_vec(recorded)?;
     text.push(b'\n');
@@ -134,7 +134,7 @@ pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
 }
 
 /// What is recorded beside a ledger; nothing where there is no such file, or it does not make sense.
-pub(super) fn read(path: &Path) -> Result<Option<Recorded>> {
+pub(in crate::ledger) fn read(path: &Path) -> Result<Option<Recorded>> {
     match fs::read(path) {
         Ok(text) => Ok(serde_json::from_slice(&text).ok()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -19,7 +19,7 @@ mod begin;
 mod bundles;
 pub(in crate::ledger) mod candidates;
 pub(in crate::ledger) mod compare;
-mod generation;
+pub(super) mod generation;
 mod history;
 mod import;
 mod kv;

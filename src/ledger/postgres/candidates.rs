@@ -39,7 +39,7 @@ struct Chosen {
 impl PostgresLedger {
     /// The candidates from position `from`, at most `count` and [`PAGE_BYTES_MAX`] of them.
     pub(super) async fn candidates(&self, from: u64, count: u64) -> Result<Vec<Candidate>> {
-        let Found { candidates, sync } = self.found().clone();
+        let Found { candidates, sync, .. } = self.found().clone();
         let to = from.saturating_add(count).min(candidates.total);
         if from >= to {
             return Ok(Vec::new());

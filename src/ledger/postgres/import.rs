@@ -16,7 +16,8 @@ impl PostgresLedger {
     /// Takes groups over; see [`crate::ledger::Ledger::import`].
     pub(super) async fn take_over(&self, sync: &str, mut groups: ImportedGroups, replace: bool) -> Result<u64> {
         let server = &self.session.server;
-        writing!(self, "import groups", |client, again| {
+        let lease = self.lease_for(sync).await?;
+        let imported = writing!(self, Some(&lease), "import groups", |client, again| {
             if again {
                 // Some of the groups were taken already.
                 let lost = Error::new(Kind::Ledger, "the connection was lost during the import");
@@ -41,7 +42,9 @@ impl PostgresLedger {
             let sequence = self.sql("@.journal_seq");
             client.query_typed(&self.sql(raise), &[(&sequence, Type::TEXT), (&(last_seq as i64), Type::INT8)]).await?;
             count
-        })
+        });
+        self.give_back(lease).await;
+        imported
     }
 
     async fn make_room(&self, client: &Client, sync: &str, number: i32, replace: bool) -> Result<(), Failure> {

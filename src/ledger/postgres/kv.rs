@@ -1,4 +1,4 @@
-//! Key-value notes.
+//! Key-value notes. No lease is needed to write one: it is true from any process.
 
 use std::collections::BTreeMap;
 
@@ -33,21 +33,21 @@ impl KeyValue for PostgresLedger {
     async fn put(&self, name: &str, text: &str) -> Result<()> {
         let sql = "INSERT INTO @.kv (name, text) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET text = EXCLUDED.text";
         let sql = self.sql(sql);
-        writing!(self, "write a note", |client, _again| {
+        writing!(self, None, "write a note", |client, _again| {
             client.execute_typed(&sql, &[(&stored(name), Type::TEXT), (&stored(text), Type::TEXT)]).await?;
         })
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
         let sql = self.sql("DELETE FROM @.kv WHERE name = $1");
-        writing!(self, "drop a note", |client, _again| {
+        writing!(self, None, "drop a note", |client, _again| {
             client.execute_typed(&sql, &[(&name, Type::TEXT)]).await?;
         })
     }
 
     async fn delete_if(&self, name: &str, contains: &str) -> Result<()> {
         let sql = self.sql("DELETE FROM @.kv WHERE name = $1 AND strpos(text, $2) > 0");
-        writing!(self, "drop a note", |client, _again| {
+        writing!(self, None, "drop a note", |client, _again| {
             client.execute_typed(&sql, &[(&name, Type::TEXT), (&contains, Type::TEXT)]).await?;
         })
     }

@@ -1,238 +1,176 @@
-//! The lease: which process may write the ledger.
+//! Leases: what a process has to itself for a time.
 //!
-//! A row per thing that one process has at a time; so far that is the whole ledger, under the name [`LEDGER`]. Its holder
-//! extends it every few seconds, by the server's clock. Who finds it expired takes it over and raises its *fence*, and every
-//! transaction that writes first checks, and locks, the fence it was opened with: a process that was stopped meanwhile and
-//! wakes up cannot write any more. The lock is one that extending does not wait for and taking over does (`fence` is part
-//! of a unique index), so a transaction under way ends before the next holder begins.
+//! | lease | it lets its holder |
+//! |---|---|
+//! | `sync/NAME` | run the sync, and write what belongs to it |
+//! | `daemon/NAME` | be the daemon of this name |
+//! | [`LEDGER`] | change the tables themselves; no other process has any lease meanwhile |
+//!
+//! A row each, and one thread in a process that extends all it has in one statement, by the server's clock. Who finds a lease
+//! expired takes it and gets the next *fence*, and every transaction that writes first checks, and locks, the fence it has: a
+//! process that was stopped meanwhile and wakes up cannot write any more. The lock is one that extending does not wait for
+//! and taking does (`fence` is part of a unique index), so a transaction under way ends before the next holder begins.
+//!
+//! What was sent cannot be fenced. So a holder starts no attempt unless its lease has not expired by its own clocks, counted
+//! from the beginning of the last statement that extended it; and an expired lease is not taken before one attempt of its
+//! holder would have ended.
 //!
 //! Advisory locks would be simpler, and poolers break them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::error::Failure;
+use super::held_lease::{Found, HeldLease, LEDGER, LeaseState, find, find_both, lost};
+use super::lease_keeper::Keeper;
 use super::server::Server;
 use crate::error::{Error, Kind, Result};
-use crate::io::process_id::ProcessId;
-use crate::source::postgres::Link;
+use crate::ledger::shared::Lease;
 
-/// The lease of the whole ledger.
-pub(super) const LEDGER: &str = "ledger";
-/// How long a lease lasts that is not extended: after a crash on another machine, the next process waits for so long.
-const LASTS_SECONDS: f64 = 30.0;
-/// How often it is extended: three may fail before it expires.
-const EXTENDED_EVERY: Duration = Duration::from_secs(8);
-/// How soon it is tried again when that failed.
-const RETRIED_EVERY: Duration = Duration::from_secs(1);
-/// Longest that giving it back may take at the end of a process. Without it the lease expires by itself.
-const RELEASE_MAX: Duration = Duration::from_secs(3);
+/// How long a lease lasts that is not extended, unless the config says otherwise.
+pub const LASTS: Duration = Duration::from_secs(30);
 
-/// A lease that this process has.
-pub(super) struct Lease {
-    fence: i64,
-    lost: Arc<AtomicBool>,
+/// The leases of this process.
+pub(super) struct Leases {
+    pub(super) state: Arc<LeaseState>,
     keeper: Mutex<Option<Keeper>>,
+    /// Claims take turns, so that one lease is not taken twice.
+    turn: tokio::sync::Mutex<()>,
 }
 
-/// The thread that extends a lease. It has a connection of its own: a long statement of a run must not hold it up.
-struct Keeper {
-    stop: oneshot::Sender<()>,
-    stopped: std::sync::mpsc::Receiver<()>,
-}
+impl Leases {
+    pub(super) fn new(server: Arc<Server>, lasts: Duration) -> Arc<Leases> {
+        let (state, released) = LeaseState::new(server, lasts);
+        let keeper = Mutex::new(Some(Keeper::Idle(released)));
+        Arc::new(Leases { state: Arc::new(state), keeper, turn: tokio::sync::Mutex::default() })
+    }
 
-/// The holder of a lease, as it is stored.
-struct Held {
-    fence: i64,
-    holder: Option<ProcessId>,
-    expires_in: f64,
-}
-
-impl Lease {
-    /// Takes the lease, where no process has it, or one that is gone.
+    /// Takes a lease, where no process has it, or one that is gone; or another copy of one that this process has.
     ///
-    /// Errors: [`Kind::LedgerBusy`], another process has it.
-    pub(super) async fn acquire(server: &Arc<Server>, client: &Client) -> Result<Lease, Failure> {
-        let own = ProcessId::own();
-        let holder = serde_json::to_string(&own).unwrap_or_default();
-        let insert =
-            "INSERT INTO @.leases (name, holder, fence, until) VALUES ($1, '', 0, '-infinity') ON CONFLICT DO NOTHING";
-        client.execute_typed(&server.sql(insert), &[(&LEDGER, Type::TEXT)]).await?;
-        let held = find(server, client).await?;
-        let is_free = held.expires_in <= 0.0 || held.holder.as_ref().is_some_and(ProcessId::is_gone);
-        if !is_free {
-            return Err(Failure::Final(busy(&held)));
+    /// Errors: [`Kind::LedgerBusy`], another process has it, or has taken it from this one.
+    pub(super) async fn claim(
+        &self,
+        client: &Client,
+        name: &str,
+        attempt: Duration,
+        detail: &str,
+    ) -> Result<Arc<HeldLease>, Failure> {
+        let _turn = self.turn.lock().await;
+        if let Some(held) = self.state.held(name) {
+            return if held.is_lost() { Err(Failure::Final(lost(name))) } else { Ok(held) };
         }
-        let take = "UPDATE @.leases SET holder = $3, fence = fence + 1, until = clock_timestamp() + $4 * interval '1 second' \
-            WHERE name = $1 AND fence = $2 RETURNING fence";
+        let state = &self.state;
+        let [mut whole, mut found] = find_both(&state.server, client, name).await?;
+        if found.is_none() {
+            let insert = "INSERT INTO @.leases (name, holder, fence, until) \
+                VALUES ($1, '', nextval($2::text::regclass), '-infinity') ON CONFLICT DO NOTHING";
+            let fences = state.server.sql("@.fences");
+            client.execute_typed(&state.server.sql(insert), &[(&name, Type::TEXT), (&fences, Type::TEXT)]).await?;
+            [whole, found] = find_both(&state.server, client, name).await?;
+        }
+        let (Some(whole), Some(found)) = (whole, found) else {
+            return Err(Failure::Final(Error::new(Kind::Ledger, "the table of leases has lost rows")));
+        };
+        if whole.free_in > 0.0 && !whole.is_left(&state.holder) {
+            return Err(Failure::Final(whole.busy(LEDGER)));
+        }
+        let is_left = found.is_left(&state.holder);
+        if found.free_in > 0.0 && !is_left {
+            return Err(Failure::Final(found.busy(name)));
+        }
+        // Not while another process changes the tables, and not what was extended since it was found.
+        let take = "WITH whole AS MATERIALIZED (SELECT until, fence FROM @.leases WHERE name = $8 FOR KEY SHARE) \
+            UPDATE @.leases l SET holder = $3, fence = nextval($9::text::regclass), attempt = $5, detail = $6, request = NULL, \
+            since = clock_timestamp(), until = clock_timestamp() + $4 * interval '1 second' FROM whole \
+            WHERE l.name = $1 AND l.fence = $2 AND ($7 OR l.until + l.attempt * interval '1 second' < clock_timestamp()) \
+            AND (whole.until < clock_timestamp() OR whole.fence = $10) RETURNING l.fence";
+        let (began, left_whole) = (state.now(), if whole.is_left(&state.holder) { whole.fence } else { -1 });
         let taken = client
             .query_typed_opt(
-                &server.sql(take),
+                &state.server.sql(take),
                 &[
+                    (&name, Type::TEXT),
+                    (&found.fence, Type::INT8),
+                    (&state.holder, Type::TEXT),
+                    (&state.lasts.as_secs_f64(), Type::FLOAT8),
+                    (&attempt.as_secs_f64(), Type::FLOAT8),
+                    (&detail, Type::TEXT),
+                    (&is_left, Type::BOOL),
                     (&LEDGER, Type::TEXT),
-                    (&held.fence, Type::INT8),
-                    (&holder, Type::TEXT),
-                    (&LASTS_SECONDS, Type::FLOAT8),
+                    (&state.server.sql("@.fences"), Type::TEXT),
+                    (&left_whole, Type::INT8),
                 ],
             )
             .await?;
         let Some(taken) = taken else {
-            return Err(Failure::Final(busy(&find(server, client).await?)));
+            let found = find_both(&state.server, client, name).await?[1].take().unwrap_or(found);
+            return Err(Failure::Final(found.busy(name)));
         };
-        let (fence, lost) = (taken.try_get(0)?, Arc::new(AtomicBool::new(false)));
-        let keeper = Keeper::start(Arc::clone(server), fence, Arc::clone(&lost))?;
-        Ok(Lease { fence, lost, keeper: Mutex::new(Some(keeper)) })
+        self.keep(name, taken.try_get(0)?, began)
     }
 
-    /// Whether a process has it that is not gone.
-    pub(super) async fn is_held(server: &Server, client: &Client) -> Result<bool, Failure> {
-        let held = find(server, client).await?;
-        Ok(held.expires_in > 0.0 && !held.holder.as_ref().is_some_and(ProcessId::is_gone))
-    }
-
-    /// Whether another process was found to have taken it over.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::SeqCst)
-    }
-
-    /// Checks, in the transaction under way, that it is still ours, and sees to it that it is until the transaction ends.
-    /// `sends`: something will be sent after this, so it must not have expired either.
-    pub(super) async fn check(&self, server: &Server, client: &Client, sends: bool) -> Result<(), Failure> {
-        let check = "SELECT until > clock_timestamp() FROM @.leases WHERE name = $1 AND fence = $2 FOR KEY SHARE";
-        let found =
-            client.query_typed_opt(&server.sql(check), &[(&LEDGER, Type::TEXT), (&self.fence, Type::INT8)]).await?;
-        match found.map(|row| row.try_get::<_, bool>(0)).transpose()? {
-            None => {
-                self.lost.store(true, Ordering::SeqCst);
-                Err(Failure::Final(lost()))
-            }
-            Some(false) if sends => Err(Failure::Final(
-                Error::new(Kind::LedgerBusy, "this process could not extend its lease of the ledger in time")
-                    .advise("check the network to the ledger's server, then run again: nothing more was sent"),
-            )),
-            Some(_) => Ok(()),
+    /// Takes the lease of the whole ledger: no other process has any lease then, and none gets one.
+    pub(super) async fn claim_ledger(&self, client: &Client) -> Result<Arc<HeldLease>, Failure> {
+        let _turn = self.turn.lock().await;
+        let state = &self.state;
+        let insert =
+            "INSERT INTO @.leases (name, holder, fence, until) VALUES ($1, '', 0, '-infinity') ON CONFLICT DO NOTHING";
+        client.execute_typed(&state.server.sql(insert), &[(&LEDGER, Type::TEXT)]).await?;
+        let missing = || Failure::Final(Error::new(Kind::Ledger, "the table of leases has lost rows"));
+        let whole = find(&state.server, client, LEDGER).await?.ok_or_else(missing)?;
+        let is_left = whole.is_left(&state.holder);
+        if whole.free_in > 0.0 && !is_left {
+            return Err(Failure::Final(whole.busy(LEDGER)));
         }
-    }
-}
-
-/// Another process has the ledger now.
-pub(super) fn lost() -> Error {
-    Error::new(
-        Kind::LedgerBusy,
-        "another process has taken the ledger over from this one, which did not extend its lease in time",
-    )
-    .advise(
-        "let one process at a time use the ledger; what this one sent without recording it is unconfirmed, and resent",
-    )
-}
-
-fn busy(held: &Held) -> Error {
-    let whom = held.holder.as_ref().map_or_else(|| "another process".to_owned(), ProcessId::to_string);
-    Error::new(Kind::LedgerBusy, format!("{whom} is using the ledger")).advise(format!(
-        "wait until it has ended, or stop it; if it crashed, the ledger is free again in {} s",
-        held.expires_in.ceil().max(1.0)
-    ))
-}
-
-async fn find(server: &Server, client: &Client) -> Result<Held, Failure> {
-    let find = "SELECT fence, holder, extract(epoch FROM greatest(until, 'epoch'::timestamptz) - clock_timestamp())::float8 \
-        FROM @.leases WHERE name = $1";
-    let Some(row) = client.query_typed_opt(&server.sql(find), &[(&LEDGER, Type::TEXT)]).await? else {
-        return Ok(Held { fence: 0, holder: None, expires_in: 0.0 });
-    };
-    let holder: String = row.try_get(1)?;
-    Ok(Held { fence: row.try_get(0)?, holder: serde_json::from_str(&holder).ok(), expires_in: row.try_get(2)? })
-}
-
-impl Keeper {
-    fn start(server: Arc<Server>, fence: i64, lost: Arc<AtomicBool>) -> Result<Keeper> {
-        let failed = |error: std::io::Error| {
-            Error::new(Kind::Ledger, "failed to start the thread that extends the ledger's lease").because(error)
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (stop, mut stopping) = oneshot::channel();
-        let (ended, stopped) = std::sync::mpsc::channel();
-        let keep = move || {
-            runtime.block_on(async {
-                extend_until(&server, fence, &lost, &mut stopping).await;
-                if !lost.load(Ordering::SeqCst) {
-                    // Best effort: it expires by itself.
-                    drop(tokio::time::timeout(RELEASE_MAX, release(&server, fence)).await);
-                }
-            });
-            drop(ended);
-        };
-        std::thread::Builder::new().name("groupcast-lease".to_owned()).spawn(keep).map_err(failed)?;
-        Ok(Keeper { stop, stopped })
-    }
-}
-
-/// Extends a lease until `stopping` resolves, or another process has it.
-async fn extend_until(server: &Server, fence: i64, lost: &AtomicBool, stopping: &mut oneshot::Receiver<()>) {
-    let mut link = None;
-    let mut pause = EXTENDED_EVERY;
-    while tokio::time::timeout(pause, &mut *stopping).await.is_err() {
-        let extended = tokio::select! {
-            _ = &mut *stopping => return,
-            extended = extend(server, fence, &mut link) => extended,
-        };
-        pause = match extended {
-            Ok(true) => EXTENDED_EVERY,
-            Ok(false) => {
-                lost.store(true, Ordering::SeqCst);
-                tracing::error!("{}", lost_text());
-                return;
+        let take = "UPDATE @.leases SET holder = $3, fence = fence + 1, until = clock_timestamp() + $4 * interval '1 second' \
+            WHERE name = $1 AND fence = $2 AND ($5 OR until < clock_timestamp()) RETURNING fence";
+        let began = state.now();
+        let taken = client
+            .query_typed_opt(
+                &state.server.sql(take),
+                &[
+                    (&LEDGER, Type::TEXT),
+                    (&whole.fence, Type::INT8),
+                    (&state.holder, Type::TEXT),
+                    (&state.lasts.as_secs_f64(), Type::FLOAT8),
+                    (&is_left, Type::BOOL),
+                ],
+            )
+            .await?;
+        let Some(taken) = taken else { return Err(Failure::Final(whole.busy(LEDGER))) };
+        let held = self.keep(LEDGER, taken.try_get(0)?, began)?;
+        // After the row of the whole ledger is ours: what was claimed before is seen here, what comes later is refused.
+        let others = "SELECT name, fence, holder, extract(epoch FROM until - clock_timestamp())::float8 FROM @.leases \
+            WHERE name <> $1 AND until > clock_timestamp() ORDER BY name";
+        for row in client.query_typed(&state.server.sql(others), &[(&LEDGER, Type::TEXT)]).await? {
+            let found = Found { fence: row.try_get(1)?, holder: row.try_get(2)?, free_in: row.try_get(3)? };
+            if !found.is_left(&state.holder) {
+                state.release(client, held).await;
+                return Err(Failure::Final(found.busy(LEDGER)));
             }
-            Err(failure) => {
-                tracing::debug!("{}", failure.error(server, "extend the lease"));
-                link = None;
-                RETRIED_EVERY
-            }
-        };
+        }
+        Ok(held)
+    }
+
+    fn keep(&self, name: &str, fence: i64, began: (Duration, DateTime<Utc>)) -> Result<Arc<HeldLease>, Failure> {
+        let held = self.state.keep(name, fence, began);
+        let mut keeper = self.keeper.lock();
+        *keeper = keeper.take().map(|keeper| keeper.started(&self.state)).transpose()?;
+        Ok(held)
     }
 }
 
-fn lost_text() -> String {
-    let error = lost();
-    format!("{error}: {}", error.advice().unwrap_or_default())
-}
-
-async fn extend(server: &Server, fence: i64, link: &mut Option<Link>) -> Result<bool, Failure> {
-    let link = match link {
-        Some(link) => link,
-        None => link.insert(server.connect().await?),
-    };
-    let extend =
-        "UPDATE @.leases SET until = clock_timestamp() + $3 * interval '1 second' WHERE name = $1 AND fence = $2";
-    let extended = link
-        .client
-        .execute_typed(
-            &server.sql(extend),
-            &[(&LEDGER, Type::TEXT), (&fence, Type::INT8), (&LASTS_SECONDS, Type::FLOAT8)],
-        )
-        .await?;
-    Ok(extended == 1)
-}
-
-async fn release(server: &Server, fence: i64) -> Result<(), Failure> {
-    let link = server.connect().await?;
-    let release = "UPDATE @.leases SET until = '-infinity' WHERE name = $1 AND fence = $2";
-    link.client.execute_typed(&server.sql(release), &[(&LEDGER, Type::TEXT), (&fence, Type::INT8)]).await?;
-    Ok(())
-}
-
-impl Drop for Lease {
-    /// Gives the lease back, so that the next command need not wait.
+impl Drop for Leases {
+    /// Gives back what is left, so that the next command need not wait.
     fn drop(&mut self) {
-        if let Some(Keeper { stop, stopped }) = self.keeper.get_mut().take() {
-            let _ = stop.send(());
-            let _ = stopped.recv_timeout(RELEASE_MAX);
+        if let Some(keeper) = self.keeper.get_mut().take() {
+            self.state.queue_releases();
+            keeper.stop();
         }
     }
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `open` | opening: the server's version, the schema's, the lease |
 //! | `server`, `session`, `error` | the server; connections, transactions, attempts; what failures mean |
-//! | `lease` | which process may write |
+//! | `lease`, `held_lease`, `lease_keeper` | what a process has to itself for a time |
+//! | `shared` | what processes that use the ledger know of each other |
+//! | `generation` | is the database older than what was sent from this machine? |
 //! | `schema` | the tables, and how an older schema becomes a current one |
 //! | `hashes` | DuckDB's hashes of groups, which the server cannot compute |
 //! | `protocol`, `begin`, `fold`, `record` | the protocol of a run |
@@ -20,36 +22,44 @@ mod candidates;
 mod compare;
 mod error;
 mod fold;
+mod generation;
 mod hashes;
+mod held_lease;
 mod history;
 mod import;
 mod kv;
 mod lease;
+mod lease_keeper;
 mod open;
 mod protocol;
 mod record;
 mod schema;
 mod server;
 mod session;
+mod shared;
 mod storage;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio_postgres::Client;
 
+pub use lease::LASTS as LEASE_LASTS;
 pub(super) use storage::{backup_error, stand_in};
 
 use super::duckdb::candidates::Candidates;
 use super::kept_requests::KeptRequests;
+use super::shared::sync_lease;
 use super::{Access, Retention};
 use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result};
 use error::Failure;
-use lease::Lease;
-use session::Session;
+use generation::Generation;
+use held_lease::HeldLease;
+use lease::Leases;
+use session::{Session, reading};
 
 /// A connection to a ledger in PostgreSQL.
 pub struct PostgresLedger {
@@ -57,8 +67,12 @@ pub struct PostgresLedger {
     /// The instance in which rows are compared.
     duckdb: DuckDbConnection,
     /// None for a ledger that is not written.
-    lease: Option<Arc<Lease>>,
+    leases: Option<Arc<Leases>>,
     retention: Retention,
+    /// What was sent from this machine; none without a file that keeps it.
+    generation: Option<Arc<Generation>>,
+    /// Why this was not the newest ledger when it was opened.
+    outdated: Option<String>,
     /// The requests that are kept on this machine, beside the file that represents the ledger; none without one.
     kept_requests: Option<KeptRequests>,
     /// Up to so many candidates come in key order.
@@ -77,6 +91,8 @@ struct Found {
     candidates: Candidates,
     /// Its name and number; none while no run goes on over this connection.
     sync: Option<(String, i32)>,
+    /// The lease of the sync, from the beginning of a run to its end.
+    lease: Option<Arc<HeldLease>>,
 }
 
 impl PostgresLedger {
@@ -85,8 +101,10 @@ impl PostgresLedger {
         Ok(PostgresLedger {
             session: Session::new(Arc::clone(&self.session.server)),
             duckdb: self.duckdb.sibling()?,
-            lease: self.lease.clone().filter(|_| access == Access::ReadWrite),
+            leases: self.leases.clone().filter(|_| access == Access::ReadWrite),
             retention: self.retention,
+            generation: self.generation.clone(),
+            outdated: self.outdated.clone(),
             kept_requests: self.kept_requests.clone(),
             ordered_max: self.ordered_max,
             hashes_alike: self.hashes_alike,
@@ -130,7 +148,7 @@ impl PostgresLedger {
     }
 
     fn is_read_only(&self) -> bool {
-        self.lease.is_none()
+        self.leases.is_none()
     }
 
     fn has_open_plan(&self) -> bool {
@@ -154,22 +172,43 @@ impl PostgresLedger {
         Failure::Final(failure.error(&self.session.server, "read the ledger"))
     }
 
-    /// Nothing is read or written once another process has the ledger.
+    /// Nothing is read or written for a run once another process has its sync.
     fn check_lease(&self) -> Result<(), Failure> {
-        match self.lease.as_ref().is_some_and(|lease| lease.is_lost()) {
-            true => Err(Failure::Final(lease::lost())),
-            false => Ok(()),
+        self.generation.as_ref().map_or(Ok(()), |generation| generation.check())?;
+        self.found().lease.as_ref().map_or(Ok(()), |lease| lease.check_known())
+    }
+
+    fn leases(&self) -> Result<&Arc<Leases>> {
+        self.leases.as_ref().ok_or_else(|| Error::new(Kind::Bug, "a ledger that was opened to read is written"))
+    }
+
+    /// The lease of a sync, for work on it: this process's, or one for this work.
+    async fn lease_for(&self, sync: &str) -> Result<Arc<HeldLease>> {
+        self.take_lease(&sync_lease(sync), Duration::ZERO, "").await
+    }
+
+    async fn take_lease(&self, lease: &str, attempt: Duration, detail: &str) -> Result<Arc<HeldLease>> {
+        let leases = self.leases()?;
+        reading!(self, "claim a lease", |client| leases.claim(client, lease, attempt, detail).await?)
+    }
+
+    /// The lease of the run that goes on over this connection, or of one that this process runs over another.
+    fn lease_of_run(&self, sync: &str) -> Result<Arc<HeldLease>> {
+        let lease = sync_lease(sync);
+        let own = self.found().lease.clone();
+        let held = own.or_else(|| self.leases.as_ref().and_then(|leases| leases.state.held(&lease)));
+        held.ok_or_else(|| held_lease::lost(&lease))
+    }
+
+    /// Gives a lease back, if nothing else in this process needs it. Where that fails it is tried once more later.
+    async fn give_back(&self, lease: Arc<HeldLease>) {
+        let Ok(leases) = self.leases() else { return };
+        if let Ok(lent) = self.session.lend().await
+            && let Ok(client) = lent.client()
+        {
+            leases.state.release(client, lease).await;
+            lent.done();
         }
-    }
-
-    /// Sees to it that the transaction under way commits only while this process has the ledger.
-    async fn fence(&self, client: &Client) -> Result<(), Failure> {
-        self.fence_for(client, false).await
-    }
-
-    async fn fence_for(&self, client: &Client, sends: bool) -> Result<(), Failure> {
-        let read_only = || Error::new(Kind::Bug, "a ledger that was opened to read is written");
-        self.lease.as_ref().ok_or_else(read_only)?.check(&self.session.server, client, sends).await
     }
 }
 

@@ -14,7 +14,7 @@ use super::compare::RemoteGroups;
 use super::error::Failure;
 use super::fold::{fold, keep_first_changes};
 use super::hashes::hashes;
-use super::lease::Lease;
+use super::held_lease;
 use super::record::{Outcomes, append, hashes_of, mark};
 use super::session::{reading, writing};
 use super::{Found, PostgresLedger, begin, stored};
@@ -25,6 +25,7 @@ use crate::ledger::duckdb::rows::Line;
 use crate::ledger::kept_requests::note_failure;
 use crate::ledger::kv::note_of;
 use crate::ledger::mirror::MIRROR;
+use crate::ledger::shared::{SharedState, sync_lease};
 use crate::ledger::{
     Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger,
     PreviousRun, Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
@@ -42,9 +43,14 @@ impl Ledger for PostgresLedger {
             return self.begin_plan(start).await;
         }
         let server = &self.session.server;
-        let (sync, previous) =
-            writing!(self, "begin a run", |client, _again| begin::begin(server, client, start).await?)?;
-        self.found().sync = Some((start.sync.clone(), sync));
+        let lease = self.lease_for(&start.sync).await?;
+        let begun: Result<(i32, PreviousRun)> = writing!(self, Some(&lease), "begin a run", |client, _again| {
+            begin::begin(server, client, start).await?
+        });
+        let (sync, previous) = begun?;
+        let mut found = self.found();
+        (found.sync, found.lease) = (Some((start.sync.clone(), sync)), Some(lease));
+        drop(found);
         Ok(previous)
     }
 
@@ -57,7 +63,10 @@ impl Ledger for PostgresLedger {
         let compared = compare_with(&groups, &self.duckdb, sync, staged, options, self.ordered_max).await;
         groups.clean_up().await;
         let (mut found, candidates) = compared.map_err(|error| self.own(error))?;
-        *self.found() = Found { candidates, sync: Some((sync.to_owned(), number)) };
+        {
+            let mut kept = self.found();
+            (kept.candidates, kept.sync) = (candidates, Some((sync.to_owned(), number)));
+        }
         // What guards measure against: of a group that was only rejected nothing can be changed or removed.
         found.synced = self.may_exist(number).await?.0;
         if found.missing_candidates > 0 {
@@ -91,11 +100,21 @@ impl Ledger for PostgresLedger {
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
         let hashes = hashes(&self.duckdb, keys.clone(), vec![None; keys.len()]).await?;
         let server = &self.session.server;
-        writing!(self, "mark groups", |client, _again| {
-            self.fence_for(client, true).await?;
+        let lease = self.lease_of_run(sync)?;
+        let before = self.generation.as_ref().map_or(0, |generation| generation.latest());
+        let raised: Result<Option<u64>> = writing!(self, Some(&lease), "mark groups", |client, _again| {
+            lease.check(client, true).await?;
             let number = self.number_in(client, sync).await?;
             mark(server, client, (number, run), &keys, &hashes).await?;
-        })
+            match &self.generation {
+                Some(generation) => Some(generation.raise(server, client, before).await?),
+                None => None,
+            }
+        });
+        match (&self.generation, raised?) {
+            (Some(generation), Some(raised)) => generation.record(raised).await,
+            _ => Ok(()),
+        }
     }
 
     async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<JournalEntry>) -> Result<()> {
@@ -112,7 +131,8 @@ impl Ledger for PostgresLedger {
             let rows = client.query_typed(&next, &[(&sequence, Type::TEXT), (&count, Type::INT8)]).await?;
             rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
         })?;
-        writing!(self, "record outcomes", |client, again| {
+        let lease = self.lease_of_run(sync)?;
+        writing!(self, Some(&lease), "record outcomes", |client, again| {
             let number = self.number_in(client, sync).await?;
             if !again || !self.is_recorded(client, run, seqs[0]).await? {
                 let outcomes = Outcomes { sync: number, run, at, lines: &lines, seqs: &seqs, hashes: &hashes };
@@ -123,7 +143,8 @@ impl Ledger for PostgresLedger {
 
     async fn finish(&self, sync: &str, run: &str, checkpoint: RunCheckpoint) -> Result<()> {
         let server = &self.session.server;
-        writing!(self, "finish the run", |client, again| {
+        let lease = self.lease_of_run(sync)?;
+        writing!(self, Some(&lease), "finish the run", |client, again| {
             let number = self.number_in(client, sync).await?;
             if !again || self.is_running(client, number, run).await? {
                 fold(server, client, number, run).await?;
@@ -131,8 +152,10 @@ impl Ledger for PostgresLedger {
                 self.forget(client, checkpoint.ended_at, self.retention).await?;
             }
         })?;
-        let found = std::mem::take(&mut *self.found());
-        if let Some(cells) = found.candidates.into_cells() {
+        let Found { candidates, lease: own, .. } = std::mem::take(&mut *self.found());
+        drop(own);
+        self.give_back(lease).await;
+        if let Some(cells) = candidates.into_cells() {
             // The run is recorded; an instance that cannot be tidied up is not used again.
             drop(cells.drop_all().await);
         }
@@ -146,7 +169,8 @@ impl Ledger for PostgresLedger {
 
     async fn mark_crashed(&self, record: &RunRecord, at: DateTime<Utc>, error: &str, kind: &str) -> Result<()> {
         let server = &self.session.server;
-        writing!(self, "record a crashed run", |client, _again| {
+        let lease = self.lease_for(&record.sync).await?;
+        let recorded = writing!(self, Some(&lease), "record a crashed run", |client, _again| {
             let number = begin::number(server, client, &record.sync).await?;
             if self.is_running(client, number, &record.run).await? {
                 fold(server, client, number, &record.run).await?;
@@ -165,7 +189,9 @@ impl Ledger for PostgresLedger {
                     )
                     .await?;
             }
-        })
+        });
+        self.give_back(lease).await;
+        recorded
     }
 
     async fn reset(&self, sync: &str, keys: Option<&[String]>, mark: &str, forget: bool) -> Result<u64> {
@@ -176,7 +202,8 @@ impl Ledger for PostgresLedger {
         let drops_mirror = keys.is_none() || forget;
         let keys: Option<Vec<&[u8]>> = keys.map(|keys| keys.iter().map(String::as_bytes).collect());
         let server = &self.session.server;
-        writing!(self, "reset the sync", |client, _again| {
+        let lease = self.lease_for(sync).await?;
+        let reset = writing!(self, Some(&lease), "reset the sync", |client, _again| {
             let number = begin::number(server, client, sync).await?;
             if drops_mirror {
                 self.drop_mirror(client, sync).await?;
@@ -200,12 +227,16 @@ impl Ledger for PostgresLedger {
                     )
                     .await?
             }
-        })
+        });
+        self.give_back(lease).await;
+        reset
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<u64> {
         let server = &self.session.server;
-        let renamed: Result<u64> = writing!(self, "rename the sync", |client, _again| {
+        let (lease, other) = (self.lease_for(from).await?, self.lease_for(to).await?);
+        let renamed: Result<u64> = writing!(self, Some(&lease), "rename the sync", |client, _again| {
+            other.check(client, false).await?;
             self.drop_mirror(client, from).await?;
             self.drop_mirror(client, to).await?;
             match begin::find_number(server, client, from).await? {
@@ -225,6 +256,8 @@ impl Ledger for PostgresLedger {
                 }
             }
         });
+        self.give_back(lease).await;
+        self.give_back(other).await;
         let groups = renamed?;
         note_failure(self.kept_requests.as_ref().map(|kept| kept.rename(from, to)), "rename");
         Ok(groups)
@@ -236,7 +269,8 @@ impl Ledger for PostgresLedger {
 
     async fn drop_sync(&self, sync: &str) -> Result<u64> {
         let server = &self.session.server;
-        let dropped: Result<u64> = writing!(self, "drop the sync", |client, _again| {
+        let lease = self.lease_for(sync).await?;
+        let dropped: Result<u64> = writing!(self, Some(&lease), "drop the sync", |client, _again| {
             self.drop_mirror(client, sync).await?;
             match begin::find_number(server, client, sync).await? {
                 None => 0,
@@ -251,6 +285,7 @@ impl Ledger for PostgresLedger {
                 }
             }
         });
+        self.give_back(lease).await;
         let groups = dropped?;
         note_failure(self.kept_requests.as_ref().map(|kept| kept.drop_sync(sync)), "remove");
         Ok(groups)
@@ -268,6 +303,10 @@ impl Ledger for PostgresLedger {
         self
     }
 
+    fn shared(&self) -> Option<&dyn SharedState> {
+        Some(self)
+    }
+
     fn connect(&self, access: Access) -> Result<Arc<dyn Ledger>> {
         Ok(Arc::new(self.another(access)?))
     }
@@ -275,7 +314,7 @@ impl Ledger for PostgresLedger {
 
 impl PostgresLedger {
     /// Begins a plan: what a crashed run left is folded in a transaction that is never committed, so that the plan sees what
-    /// the next run will see. While a process has the ledger, a run that goes on is not one that crashed.
+    /// the next run will see. While a process has the sync, a run that goes on is not one that crashed.
     async fn begin_plan(&self, start: &RunStart) -> Result<PreviousRun> {
         let server = &self.session.server;
         if self.plan_is_open.swap(false, Ordering::SeqCst) {
@@ -286,7 +325,7 @@ impl PostgresLedger {
             match begin::find_number(server, client, &start.sync).await? {
                 None => (0, PreviousRun::default()),
                 Some(number) => {
-                    let recovered = self.fold_for_plan(client, number, &start.run).await?;
+                    let recovered = self.fold_for_plan(client, (&start.sync, number), &start.run).await?;
                     let previous = begin::previous(server, client, number, start).await?;
                     (number, PreviousRun { recovered, ..previous })
                 }
@@ -296,10 +335,15 @@ impl PostgresLedger {
         Ok(previous)
     }
 
-    async fn fold_for_plan(&self, client: &Client, sync: i32, own: &str) -> Result<Vec<String>, Failure> {
+    async fn fold_for_plan(
+        &self,
+        client: &Client,
+        (sync_name, sync): (&str, i32),
+        own: &str,
+    ) -> Result<Vec<String>, Failure> {
         let server = &self.session.server;
         let crashed = begin::crashed(server, client, sync, own).await?;
-        if crashed.is_empty() || Lease::is_held(server, client).await? {
+        if crashed.is_empty() || held_lease::is_held(server, client, &sync_lease(sync_name)).await? {
             return Ok(Vec::new());
         }
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;

@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::error::Failure;
 use super::hashes::{Hashes, hashes};
+use super::held_lease::HeldLease;
 use super::server::Server;
 use super::session::writing;
 use super::{PostgresLedger, key_text, stored};
@@ -156,8 +157,8 @@ pub(super) async fn mark(
 
 impl PostgresLedger {
     /// Hashes every group again, where another DuckDB did it last. Its rows' fingerprints differ then as well.
-    pub(super) async fn hash_again(&self, hashing: &str) -> Result<()> {
-        writing!(self, "hash the groups again", |client, _again| {
+    pub(super) async fn hash_again(&self, ledger: &HeldLease, hashing: &str) -> Result<()> {
+        writing!(self, Some(ledger), "hash the groups again", |client, _again| {
             for (table, of) in [
                 ("synced", "true"),
                 ("marks", "true"),

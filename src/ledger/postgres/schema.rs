@@ -3,7 +3,9 @@
 //! | table | contents |
 //! |---|---|
 //! | `version` | the schema's version, and by which hash functions rows were summed up |
-//! | `leases` | which process may write |
+//! | `leases` | what a process has to itself for a time |
+//! | `fences` | the numbers that leases get, so that none comes twice |
+//! | `machines` | how often each machine was about to send something |
 //! | `syncs` | a number for every sync, which the other tables have instead of its name |
 //! | `synced` | the synced state, one row per group |
 //! | `sums` | counts and sums of `synced` by bucket, kept by triggers: what a quiet run reads |
@@ -24,7 +26,8 @@ use crate::error::{Error, Kind};
 pub(super) const VERSION: usize = STEPS.len();
 
 /// `STEPS[n]` turns version n into n + 1; version 0 is an empty schema. Never edit a released step: add one.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE @.version (version integer NOT NULL, hashing text NOT NULL);
 INSERT INTO @.version VALUES (0, '');
 CREATE TABLE @.leases (
@@ -69,7 +72,16 @@ CREATE TABLE @.runs (
 CREATE INDEX runs_by_run ON @.runs (run);
 CREATE INDEX runs_running ON @.runs (run) WHERE status = 'running';
 CREATE TABLE @.kv (name text COLLATE \"C\" PRIMARY KEY, text text NOT NULL);
-"];
+",
+    "
+CREATE SEQUENCE @.fences START 1000000000;
+ALTER TABLE @.leases ADD COLUMN attempt float8 NOT NULL DEFAULT 0, ADD COLUMN since timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN detail text NOT NULL DEFAULT '', ADD COLUMN request text;
+INSERT INTO @.leases (name, holder, fence, until) VALUES ('ledger', '', 0, '-infinity') ON CONFLICT DO NOTHING;
+CREATE TABLE @.machines (machine text COLLATE \"C\" PRIMARY KEY, generation bigint NOT NULL);
+ALTER TABLE @.version ADD COLUMN ledger text NOT NULL DEFAULT gen_random_uuid()::text;
+",
+];
 
 /// The columns of `sums` that add up, each with what one group adds to it.
 const SUMS: [(&str, &str); 8] = [

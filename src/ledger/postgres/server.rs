@@ -1,9 +1,13 @@
 //! The ledger's server, and the schema in it.
 
+use std::time::Duration;
+
 use crate::duckdb::quote_identifier;
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::{Address, Link, PostgresSettings, Target};
 
+/// After so long the driver looks whether an idle connection is still there.
+const KEEPALIVES_IDLE_STANDARD: Duration = Duration::from_secs(2 * 60 * 60);
 /// PostgreSQL cuts longer names off.
 const SCHEMA_BYTES_MAX: usize = 63;
 
@@ -17,6 +21,23 @@ pub(super) struct Server {
     pub(super) schema_name: String,
 }
 
+/// Has a connection that was cut off fail within half a minute, unless the connection string says otherwise: a lease expires
+/// meanwhile.
+fn notice_cuts(config: &mut tokio_postgres::Config) {
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(Duration::from_secs(20));
+    }
+    if config.get_keepalives_idle() == KEEPALIVES_IDLE_STANDARD {
+        config.keepalives_idle(Duration::from_secs(10));
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(Duration::from_secs(5));
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(3);
+    }
+}
+
 impl Server {
     pub(super) fn of(settings: &PostgresSettings, schema: &str) -> Result<Server> {
         if schema.is_empty() || schema.len() > SCHEMA_BYTES_MAX || schema.contains('\0') {
@@ -24,7 +45,8 @@ impl Server {
                 .advise("name the schema in which the ledger's tables are to be: `schema = \"groupcast\"`")
                 .at("state"));
         }
-        let address = settings.address().map_err(|error| error.at("state"))?;
+        let mut address = settings.address().map_err(|error| error.at("state"))?;
+        notice_cuts(&mut address.config);
         let place = format!("ledger in PostgreSQL at {}", address.shown);
         let target = Target::new(place, &address, &settings.url);
         Ok(Server { address, target, schema: quote_identifier(schema), schema_name: schema.to_owned() })

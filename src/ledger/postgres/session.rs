@@ -154,10 +154,11 @@ macro_rules! reading {
     }};
 }
 
-/// Runs work in a transaction of its own, which commits only while this process has the ledger; again when the connection
-/// was lost. `$again` says whether it is again: the work may have been committed before.
+/// Runs work in a transaction of its own, which commits only while this process has the `$lease`, if one is given; again when
+/// the connection was lost. `$again` says whether it is again: the work may have been committed before.
 macro_rules! writing {
-    ($ledger:expr, $what:expr, |$client:ident, $again:ident| $work:expr) => {{
+    ($ledger:expr, $lease:expr, $what:expr, |$client:ident, $again:ident| $work:expr) => {{
+        let lease: Option<&crate::ledger::postgres::held_lease::HeldLease> = $lease;
         let mut attempts = crate::ledger::postgres::session::Attempts::default();
         loop {
             let $again = attempts.is_another();
@@ -166,7 +167,10 @@ macro_rules! writing {
                 let lent = $ledger.session.lend().await?;
                 lent.begin().await?;
                 let $client = lent.client()?;
-                $ledger.fence($client).await?;
+                if let Some(lease) = lease {
+                    lease.check_known()?;
+                    lease.check($client, false).await?;
+                }
                 let value = $work;
                 lent.commit().await?;
                 lent.done();

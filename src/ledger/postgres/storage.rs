@@ -13,6 +13,10 @@ use crate::source::postgres::PostgresSettings;
 
 #[async_trait]
 impl Storage for PostgresLedger {
+    fn outdated(&self) -> Option<&str> {
+        self.outdated.as_deref()
+    }
+
     async fn repair(&self) -> Result<()> {
         reading!(self, "reach the ledger", |client| client.batch_execute("").await?)
     }
@@ -21,13 +25,14 @@ impl Storage for PostgresLedger {
         if self.is_read_only() {
             return Ok(());
         }
-        // The transaction locks the lease's row, which needs the right to write.
-        writing!(self, "write to the ledger", |_client, _again| ())
+        // Locking a row needs the right to write, and a server that writes.
+        let lock = self.sql("SELECT version FROM @.version FOR SHARE");
+        writing!(self, None, "write to the ledger", |client, _again| drop(client.query_typed(&lock, &[]).await?))
     }
 
-    /// A process that has lost its lease does not get it back.
+    /// A database that lost transactions under way.
     fn is_invalidated(&self) -> bool {
-        self.check_lease().is_err()
+        self.generation.as_ref().is_some_and(|generation| generation.check().is_err())
     }
 
     async fn backup(&self, _to: &Path) -> Result<BackupSummary> {

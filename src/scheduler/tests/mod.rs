@@ -2,6 +2,7 @@
 
 mod crashes;
 mod overdue;
+mod peers;
 mod queue;
 mod storm;
 mod times;

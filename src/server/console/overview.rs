@@ -15,7 +15,7 @@ use super::schedule::scheduled_time;
 use super::text::{prose, sentence, shown, shown_line};
 use super::{day, respond, sync_list};
 use crate::service::api::{ServiceResult, SyncError};
-use crate::service::views::{ActivityState, ScheduledTime, SyncView};
+use crate::service::views::{ActivityState, DaemonView, ScheduledTime, SyncView};
 
 /// Runs in a sparkline.
 const SPARK_RUNS: u64 = 16;
@@ -34,6 +34,7 @@ async fn build(context: &PageContext, params: &Params) -> ServiceResult<PageCont
         return Ok(PageContent::new("Overview", NavItem::Overview, no_syncs()).live(false));
     }
     let latest = context.service.latest_runs(SPARK_RUNS).await?;
+    let daemons = context.service.daemons().await?;
     let mut found: Vec<(&SyncView, Issue)> =
         syncs.iter().flat_map(|sync| issues(context.now, sync).into_iter().map(move |issue| (sync, issue))).collect();
     // Failures before warnings; within those by name.
@@ -44,7 +45,7 @@ async fn build(context: &PageContext, params: &Params) -> ServiceResult<PageCont
         h1 { "Overview" }
         (attention(&context.about.sync_errors, &found))
         div class="two" {
-            (running(context, &syncs))
+            (running(context, &syncs, &daemons))
             (next(context, &syncs))
         }
         (day)
@@ -108,14 +109,15 @@ fn sync_error(error: &SyncError) -> Markup {
     }
 }
 
-fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
+fn running(context: &PageContext, syncs: &[SyncView], daemons: &[DaemonView]) -> Markup {
     let active = || syncs.iter().filter_map(|sync| Some((sync, sync.activity.as_ref()?)));
     let running: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.running.as_ref()?))).collect();
     let queued: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.queued.as_ref()?))).collect();
+    let elsewhere: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.holder.as_ref()?))).collect();
     html! {
         section id="running" aria-labelledby="running-h" {
             h2 id="running-h" { "Running now" }
-            @if running.is_empty() && queued.is_empty() {
+            @if running.is_empty() && queued.is_empty() && elsewhere.is_empty() {
                 p class="calm" { "No run is in progress." }
             }
             @for (index, (sync, run)) in running.iter().enumerate() {
@@ -128,12 +130,46 @@ fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
                     (progress(&format!("progress-{index}"), run))
                 }
             }
+            @for (sync, holder) in &elsewhere {
+                article class="card" {
+                    h3 {
+                        a href=(sync_path(&sync.sync)) { bdi { (shown_line(&sync.sync)) } }
+                        " " span class="soft" { "at " (shown_line(holder)) }
+                    }
+                }
+            }
             @for (sync, run) in &queued {
                 article class="card" {
                     h3 {
                         a href=(run_path(&run.run)) { bdi { (shown_line(&sync.sync)) } }
                         " " span class="soft" { "queued for " (distance(context.now - run.since)) }
                     }
+                }
+            }
+            @if daemons.len() > 1 || daemons.iter().any(|daemon| daemon.draining) {
+                (daemon_list(context, daemons))
+            }
+        }
+    }
+}
+
+/// The daemons that share the ledger.
+fn daemon_list(context: &PageContext, daemons: &[DaemonView]) -> Markup {
+    html! {
+        h3 { "Daemons" }
+        ul class="plain" {
+            @for daemon in daemons {
+                li {
+                    strong { bdi { (shown_line(&daemon.name)) } }
+                    " " span class="soft" {
+                        (shown_line(&daemon.process)) ", " (shown_line(&daemon.version)) ", started "
+                        (age(context.now, daemon.since))
+                        @if context.about.name.as_ref() == Some(&daemon.name) { ", this one" }
+                    }
+                    ": "
+                    @if daemon.draining { "draining" @if !daemon.running.is_empty() { ", " } }
+                    @if !daemon.running.is_empty() { "runs " (shown_line(&daemon.running.join(", "))) }
+                    @else if !daemon.draining { "idle" }
                 }
             }
         }

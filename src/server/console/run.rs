@@ -166,6 +166,9 @@ fn head(context: &PageContext, run: &RunView) -> Markup {
     if !run.started_by.is_empty() {
         pairs.push(("Started by", html! { (shown_line(&run.started_by)) }));
     }
+    if let Some(holder) = &run.holder {
+        pairs.push(("Runs at", html! { (shown_line(holder)) }));
+    }
     pairs.push(("Run ID", html! { code { (shown_line(&run.run)) } " " (copy_button(&run.run, "the run ID")) }));
     definition_list(&pairs)
 }

@@ -19,8 +19,8 @@ use super::run_request::{PlanQuery, ShownChanges, StartRunRequest};
 use crate::ledger::ChangeOutcome;
 use crate::service::api::{About, METRICS_CONTENT_TYPE, SCHEDULED_TIMES, Service};
 use crate::service::views::{
-    ChangeView, DestinationView, GroupRequestView, GroupView, PlanRequest, PlanView, RejectedView, RunDetail, RunView,
-    SyncActivity, SyncDetail, SyncView,
+    ChangeView, DaemonView, DestinationView, GroupRequestView, GroupView, PlanRequest, PlanView, RejectedView,
+    RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::sync::plan_file::SealedPlan;
 
@@ -303,6 +303,27 @@ pub(super) async fn run_changes(
 ) -> ApiResult<Vec<ChangeView>> {
     let outcome = query.outcome.map(ChangeOutcome::name);
     Ok(Json(api.service.run_changes(&run, outcome, query.from.0, query.count.0).await?))
+}
+
+pub(super) async fn daemons(State(api): HttpApi, Query(NoQuery {}): Query<NoQuery>) -> ApiResult<Vec<DaemonView>> {
+    Ok(Json(api.service.daemons().await?))
+}
+
+pub(super) async fn drain(
+    State(api): HttpApi,
+    Query(NoQuery {}): Query<NoQuery>,
+    JsonBody(EmptyBody {}): JsonBody<EmptyBody>,
+) -> Result<Response, ApiError> {
+    Ok((StatusCode::ACCEPTED, Json(api.service.drain(None).await?)).into_response())
+}
+
+pub(super) async fn drain_named(
+    State(api): HttpApi,
+    PathParams(daemon): PathParams<String>,
+    Query(NoQuery {}): Query<NoQuery>,
+    JsonBody(EmptyBody {}): JsonBody<EmptyBody>,
+) -> Result<Response, ApiError> {
+    Ok((StatusCode::ACCEPTED, Json(api.service.drain(Some(&daemon)).await?)).into_response())
 }
 
 pub(super) async fn cancel(

@@ -15,8 +15,8 @@ use super::openapi::{self, Operation};
 use super::run_request::{PlanQuery, StartRunRequest};
 use crate::service::api::{About, EnqueuedRun, Service};
 use crate::service::views::{
-    ChangeView, DestinationView, GroupRequestView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity,
-    SyncDetail, SyncView,
+    ChangeView, DaemonView, DestinationView, GroupRequestView, GroupView, PlanView, RejectedView, RunDetail, RunView,
+    SyncActivity, SyncDetail, SyncView,
 };
 use crate::sync::options::PlanFile;
 use crate::sync::plan_file::SealedPlan;
@@ -199,6 +199,30 @@ pub(super) fn table() -> Vec<ApiRoute> {
                 )
                 .body::<EmptyBody>()
                 .returns::<CancelledRun>(202, "The run was removed from the queue, or is stopping.")
+                .errors(&[409]),
+        ),
+        get(
+            "/api/v1/daemons",
+            routing::get(handlers::daemons),
+            Operation::new("listDaemons", "List the daemons that use the same ledger, by name")
+                .describe("Empty where the ledger is a file, which one process uses.")
+                .returns::<Vec<DaemonView>>(200, "The daemons."),
+        ),
+        post(
+            "/api/v1/daemons/{daemon}/drain",
+            routing::post(handlers::drain_named),
+            Operation::new("drainDaemon", "Drain a daemon")
+                .describe("It starts no more runs, and ends with those it has. Other daemons keep its schedules.")
+                .body::<EmptyBody>()
+                .returns::<DaemonView>(202, "The daemon drains.")
+                .errors(&[409]),
+        ),
+        post(
+            "/api/v1/drain",
+            routing::post(handlers::drain),
+            Operation::new("drain", "Drain this daemon")
+                .body::<EmptyBody>()
+                .returns::<DaemonView>(202, "The daemon drains.")
                 .errors(&[409]),
         ),
         get(

@@ -259,8 +259,8 @@ pub async fn ledger_to_fill(project: &Project) -> Result<Arc<dyn Ledger>> {
     let retention =
         Retention { journal: state.journal_retention, runs: state.runs_retention, requests: state.requests_retention };
     match &state.database {
-        Some(StateDatabase { server, schema }) => {
-            ledger::open_in_postgres(server, schema, &state.path, &limits, retention).await
+        Some(StateDatabase { server, schema, lease }) => {
+            ledger::open_in_postgres(server, schema, *lease, &state.path, &limits, retention).await
         }
         None => ledger::open(&state.path, &limits, retention).await.map_err(|error| who_has_it(error, &state.path)),
     }
@@ -272,7 +272,7 @@ async fn refuse_to_begin_anew(project: &Project, database: &StateDatabase) -> Re
     if !file.exists() {
         return Ok(());
     }
-    let StateDatabase { server, schema } = database;
+    let StateDatabase { server, schema, .. } = database;
     if ledger::open_in_postgres_read_only(
         server,
         schema,
@@ -316,7 +316,7 @@ fn who_has_it(error: Error, path: &Path) -> Error {
 /// The ledger, for a command that only looks; an empty one where none exists yet.
 pub async fn ledger_to_read(project: &Project) -> Result<Arc<dyn Ledger>> {
     let state = &project.settings.state;
-    if let Some(StateDatabase { server, schema }) = &state.database {
+    if let Some(StateDatabase { server, schema, .. }) = &state.database {
         return match ledger::open_in_postgres_read_only(server, schema, &state.path, &state.limits()).await? {
             Some(ledger) => Ok(ledger),
             None => ledger::in_memory(&state.limits()).await,

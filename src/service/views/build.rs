@@ -126,6 +126,7 @@ fn stored<T: serde::de::DeserializeOwned>(what: &str, text: &str, error: &mut Op
 pub fn run(record: RunRecord) -> RunView {
     let mut error = record.error;
     RunView {
+        holder: None,
         sync: record.sync,
         run: record.run,
         status: record.status,

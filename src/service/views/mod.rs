@@ -111,6 +111,26 @@ pub struct SyncActivity {
     pub failures: u32,
     /// After failures: not before this is it tried again by itself.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// The daemon or command that has the run under way, where it is another one than the daemon that says this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+}
+
+/// A daemon that uses the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DaemonView {
+    /// Its name.
+    pub name: String,
+    /// Its process, and the machine that this is on.
+    pub process: String,
+    /// Its program's version.
+    pub version: String,
+    /// When it started.
+    pub since: DateTime<Utc>,
+    /// Whether it starts no more runs, and ends with those it has.
+    pub draining: bool,
+    /// The syncs that it runs now.
+    pub running: Vec<String>,
 }
 
 /// The state of a sync in the daemon.
@@ -197,6 +217,9 @@ pub struct RunView {
     /// The guard that stopped it, by the name that `accept` takes.
     #[serde(default)]
     pub guard: Option<String>,
+    /// The daemon or command that has it under way, where that is another process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
 }
 
 impl RunView {

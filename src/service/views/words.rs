@@ -111,6 +111,7 @@ mod tests {
     #[test]
     fn every_failure_has_a_next_step() {
         let run = |status, kind: &str, error: &str| RunView {
+            holder: None,
             sync: "accounts".to_owned(),
             run: "r".to_owned(),
             status,

@@ -13,6 +13,7 @@ mod moved;
 mod orders;
 mod retry;
 mod schedules;
+mod several;
 mod soak;
 mod table;
 mod telling;

@@ -78,6 +78,8 @@ const WORKS: &[Row] = &[
     (&["ledger", "adopt", "accounts", "--json"], 0, 0),
     (&["doctor"], 0, 1),
     (&["doctor", "--json"], 0, 1),
+    (&["daemon", "drain", "another"], 2, 2),
+    (&["daemon", "drain", "another", "--json"], 2, 2),
 ];
 
 fn project(receiver: &Receiver) -> Place {

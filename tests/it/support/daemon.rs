@@ -13,6 +13,9 @@ use super::cli::{Output, Place, Running, until};
 /// Longest that an answer may take: a plan on a busy machine.
 const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(60), body_bytes_max: 32 * 1024 * 1024 };
 
+/// Where a daemon writes its address, beside a ledger in a file and beside the file that represents one in PostgreSQL.
+const ADDRESSES: [&str; 2] = ["state/ledger.duckdb.daemon", "state/ledger.postgres.daemon"];
+
 /// A daemon under way.
 pub(crate) struct Daemon {
     /// Taken when it is waited for.
@@ -42,7 +45,7 @@ impl Told {
 
 /// The address a daemon wrote beside the ledger; none while there is no daemon.
 pub(crate) fn address(place: &Place) -> Option<String> {
-    let text = std::fs::read(place.path("state/ledger.duckdb.daemon")).ok()?;
+    let text = ADDRESSES.iter().find_map(|below| std::fs::read(place.path(below)).ok())?;
     let value: Value = serde_json::from_slice(&text).ok()?;
     value["url"].as_str().map(str::to_owned)
 }
@@ -64,7 +67,9 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn begin(place: &Place, token: Option<&str>, start: impl FnOnce() -> Running) -> Daemon {
         // What a killed daemon left behind is not this one's.
-        let _ = std::fs::remove_file(place.path("state/ledger.duckdb.daemon"));
+        for below in ADDRESSES {
+            let _ = std::fs::remove_file(place.path(below));
+        }
         let mut running = start();
         let url = until("the daemon writes its address", || {
             if running.ended() {
@@ -167,6 +172,11 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn stop_was_asked(mut self) -> Output {
         self.running.take().unwrap().wait()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.running.as_mut().is_none_or(Running::ended)
     }
 
     /// Kills it at once, as the machine's end would.

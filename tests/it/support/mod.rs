@@ -6,6 +6,7 @@ pub(crate) mod amplitude;
 pub(crate) mod cli;
 pub(crate) mod clock;
 pub(crate) mod daemon;
+pub(crate) mod flights;
 pub(crate) mod group_server;
 pub(crate) mod http_stub;
 pub(crate) mod journy;

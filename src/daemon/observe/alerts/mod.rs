@@ -89,6 +89,16 @@ impl Alerting {
         Ok(Alerting { state: Mutex::new(state), sender })
     }
 
+    /// Continues from what another daemon has stored, in whose place this one sends alerts now.
+    pub fn resume(&self, stored: Option<&str>) {
+        let mut state = self.state();
+        let stored = stored.and_then(|text| serde_json::from_str::<Stored>(text).ok());
+        if let (Some(stored), Some(_)) = (stored, &state.settings) {
+            state.alerts = stored.alerts;
+            self.sender.queue(stored.unsent);
+        }
+    }
+
     /// Uses other settings, after the config was reloaded. On failure the old ones stay.
     pub fn configure(&self, settings: Option<&config::Alerts>) -> Result<()> {
         self.sender.set_target(settings.map(AlertWebhook::of).transpose()?.flatten());

@@ -39,6 +39,7 @@ fn run(minute: i64, status: RunStatus, kind: Option<&str>) -> RunDetail {
             }),
             error_kind: kind.map(str::to_owned),
             guard: (status == RunStatus::StoppedByGuard).then(|| "removed".to_owned()),
+            holder: None,
         },
         detail: Detail::default(),
         progress: None,
@@ -79,6 +80,7 @@ fn overdue(since: Option<i64>) -> SyncView {
         last_success_at: None,
         mirror: None,
         activity: Some(SyncActivity {
+            holder: None,
             state: Doing::Scheduled,
             running: None,
             queued: None,

@@ -133,6 +133,7 @@ mod tests {
                 error: error.map(str::to_owned),
                 error_kind: kind.map(str::to_owned),
                 guard: (kind == Some("guard")).then(|| "keys".to_owned()),
+                holder: None,
             },
             detail: Detail { bytes: 4_096, ..Detail::default() },
             progress: None,

@@ -16,6 +16,8 @@ fn now() -> DateTime<Utc> {
 
 fn about() -> About {
     About {
+        name: None,
+        draining: false,
         version: "0.1.0".to_owned(),
         target: None,
         started_at: at("2026-11-22T00:00:00Z"),
@@ -56,6 +58,7 @@ fn view(sync: &str) -> SyncView {
         last_success_at: Some(at("2026-11-21T02:10:00Z")),
         mirror: None,
         activity: Some(SyncActivity {
+            holder: None,
             state: ActivityState::Scheduled,
             running: None,
             queued: None,
@@ -76,6 +79,7 @@ fn ended(sync: &str, status: RunStatus, by: &str) -> RunDetail {
             started_at,
             ended_at: Some(started_at + std::time::Duration::from_millis(1_500)),
             started_by: by.to_owned(),
+            holder: None,
             counts: Some(Counts {
                 rows: 10,
                 unchanged: 3,

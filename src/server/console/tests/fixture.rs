@@ -64,6 +64,7 @@ pub(super) fn counts(rows: u64, delivered: u64, rejected: u64) -> Counts {
 pub(super) fn run(sync: &str, number: usize, minutes_ago: i64, status: RunStatus, counts: Option<Counts>) -> RunView {
     let started_at = at(minutes_ago);
     RunView {
+        holder: None,
         sync: sync.to_owned(),
         run: format!("{}-{number:04x}", started_at.format("%Y%m%dT%H%M%S%.3fZ")),
         status,
@@ -192,7 +193,15 @@ fn log() -> LogLines {
 }
 
 pub(super) fn activity(state: ActivityState) -> SyncActivity {
-    SyncActivity { state, running: None, queued: None, paused_since: None, failures: 0, next_attempt_at: None }
+    SyncActivity {
+        holder: None,
+        state,
+        running: None,
+        queued: None,
+        paused_since: None,
+        failures: 0,
+        next_attempt_at: None,
+    }
 }
 
 pub(super) fn schedule(written: &str, in_minutes: &[i64]) -> ScheduleView {

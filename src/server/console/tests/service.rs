@@ -46,6 +46,8 @@ impl FakeService {
     /// A daemon that was just set up.
     pub(super) fn empty() -> FakeService {
         let about = About {
+            name: None,
+            draining: false,
             version: "0.1.0".to_owned(),
             target: None,
             started_at: at(3_000),

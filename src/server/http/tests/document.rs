@@ -133,7 +133,10 @@ fn operations(document: &Value) -> Vec<(String, String, &Value)> {
 }
 
 fn concrete(path: &str) -> String {
-    let path = path.replace("{sync}", "accounts").replace("{run}", if path.ends_with("cancel") { "r2" } else { "r1" });
+    let path = path
+        .replace("{sync}", "accounts")
+        .replace("{daemon}", "one")
+        .replace("{run}", if path.ends_with("cancel") { "r2" } else { "r1" });
     let path = path.replace("{key}", "a%2Fb").replace("{destination}", "amplitude");
     if path.ends_with("accounts/groups") || path.ends_with("accounts/requests") {
         format!("{path}?key=a%2Fb")

@@ -35,6 +35,8 @@ async fn a_request_reaches_the_service_unchanged() {
         ("POST", "/api/v1/syncs/accounts/pause", "", "pause accounts true".to_owned()),
         ("POST", "/api/v1/syncs/accounts/resume", "{}", "pause accounts false".to_owned()),
         ("POST", "/api/v1/runs/r2/cancel", "", "cancel r2".to_owned()),
+        ("POST", "/api/v1/daemons/one/drain", "", "drain one".to_owned()),
+        ("POST", "/api/v1/drain", "", "drain this one".to_owned()),
         ("GET", "/api/v1/runs", "", "runs None None 20".to_owned()),
         ("GET", "/api/v1/runs?before=r9&count=1000", "", r#"runs None Some("r9") 1000"#.to_owned()),
         ("GET", "/api/v1/syncs/accounts/runs?count=1", "", r#"runs Some("accounts") None 1"#.to_owned()),

@@ -18,10 +18,10 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, DeliveryLimits, DestinationRun, DestinationView, ExportedGroup, GroupRequestView,
-    GroupView, HistoryView, MappingView, OrphanedSync, PlanPart, PlanRequest, PlanView, PlannedChange, QueuedRunView,
-    RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView, ScheduledTime, SyncActivity,
-    SyncDetail, SyncView, SyncedTrait, Traffic, TraitView,
+    ActivityState, ChangeView, DaemonView, DeliveryLimits, DestinationRun, DestinationView, ExportedGroup,
+    GroupRequestView, GroupView, HistoryView, MappingView, OrphanedSync, PlanPart, PlanRequest, PlanView,
+    PlannedChange, QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView,
+    ScheduledTime, SyncActivity, SyncDetail, SyncView, SyncedTrait, Traffic, TraitView,
 };
 use crate::sync::options::PlanFile;
 use crate::sync::plan_file::SealedPlan;
@@ -93,6 +93,17 @@ fn change() -> Change {
     }
 }
 
+fn daemon() -> DaemonView {
+    DaemonView {
+        name: "one".to_owned(),
+        process: "process 7 on web-1".to_owned(),
+        version: "0.1.0".to_owned(),
+        since: at(),
+        draining: false,
+        running: vec!["accounts".to_owned()],
+    }
+}
+
 fn run_view() -> RunView {
     let tally = OutcomeCounts { delivered: 3, rejected: 1, pending: 0, unconfirmed: 0 };
     RunView {
@@ -106,6 +117,7 @@ fn run_view() -> RunView {
         error: Some("1 group was rejected".to_owned()),
         error_kind: Some("destination".to_owned()),
         guard: None,
+        holder: None,
     }
 }
 
@@ -131,6 +143,7 @@ fn activity() -> SyncActivity {
         ..RunOptions::default()
     };
     SyncActivity {
+        holder: None,
         state: ActivityState::Running,
         running: Some(progress()),
         queued: Some(QueuedRunView { run: "r3".to_owned(), since: at(), options }),
@@ -202,6 +215,8 @@ impl Service for Fake {
 
     async fn about(&self) -> ServiceResult<About> {
         Ok(About {
+            name: None,
+            draining: false,
             version: "0.1.0".to_owned(),
             target: None,
             started_at: at(),
@@ -352,6 +367,15 @@ impl Service for Fake {
             "r2" => Ok(()),
             _ => Err(ServiceError::NotFound(error(Kind::Config, "no such run"))),
         }
+    }
+
+    async fn daemons(&self) -> ServiceResult<Vec<DaemonView>> {
+        Ok(vec![daemon()])
+    }
+
+    async fn drain(&self, name: Option<&str>) -> ServiceResult<DaemonView> {
+        self.note(format!("drain {}", name.unwrap_or("this one")));
+        Ok(DaemonView { draining: true, ..daemon() })
     }
 
     async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<SyncActivity> {
