@@ -224,9 +224,14 @@ fn mirror_statements(dialect: &'static Warehouse) -> Vec<String> {
 
 #[test]
 fn the_statements_of_mirrors_parse_in_their_dialects() {
+    let mut all = String::new();
     for dialect in DIALECTS.iter().filter(|dialect| dialect.mirror.is_some()) {
-        mirror_statements(dialect).iter().for_each(|sql| parses(dialect, sql));
+        for sql in mirror_statements(dialect) {
+            parses(dialect, &sql);
+            all.push_str(&format!("-- {}\n{sql}\n\n", dialect.name));
+        }
     }
+    insta::assert_snapshot!(all);
 }
 
 #[test]
