@@ -212,7 +212,7 @@ mod tests {
         assert!(text.contains("left out at this width: took, error; `groupcast runs show RUN` shows them"), "{text}");
         assert!(text.contains("1,000") && text.contains("20261128T064306.123Z-1a2b  accounts"), "{text}");
         // What has nothing to show is not missed.
-        let text = at(&runs("accounts", ""), 74);
+        let text = at(&runs("accounts", ""), 73);
         assert!(!text.contains("ERROR") && !text.contains("left out"), "{text}");
     }
 
