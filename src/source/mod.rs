@@ -183,7 +183,7 @@ pub trait SourceType: Sync {
 
     /// What its settings tell without connecting.
     ///
-    /// Errors: [`Kind::Config`](crate::error::Kind::Config), they cannot be used.
+    /// Errors: [`Kind::Config`], they cannot be used.
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection>;
 
     /// A source of this type, ready to be described.
