@@ -176,7 +176,8 @@ fn what_commands_print_is_as_their_schema_has_it() {
     let daemon = Daemon::start(&place);
     commands.run("status", &[]);
     commands.run("run --detach", &[]);
-    daemon.stop().exits(0);
+    commands.run("daemon drain", &[]);
+    daemon.stop_was_asked().exits(0);
 
     let listed: Vec<&String> = commands.schema["properties"].as_object().unwrap().keys().collect();
     // Reading a group back needs PostHog.
