@@ -280,6 +280,7 @@ run was for alone: `groupcast run accounts --group acct-42`."
     )]
     Group {
         /// The sync's name; not needed where there is only one.
+        #[arg(allow_negative_numbers = true)]
         sync: Option<String>,
         /// The group's id.
         #[arg(allow_negative_numbers = true)]

@@ -301,7 +301,7 @@ impl MirrorStatements<'_> {
         let statement = format!(
             "WITH mirror AS (\n{newest}\n), joined AS (\nSELECT model_keys.k AS k, model_keys.fp AS fp, mirror.mirror_key AS \
              mirror_key, mirror.mirrored AS mirrored FROM (\n{keys}\n) AS model_keys FULL JOIN mirror ON mirror.mirror_key = \
-             model_keys.k\n), differing AS (\nSELECT k, mirror_key, mirrored FROM joined WHERE ({differs}) AND (fp IS NULL OR \
+             model_keys.k\n), differing AS (\nSELECT DISTINCT k, mirror_key, mirrored FROM joined WHERE ({differs}) AND (fp IS NULL OR \
              k <> '')\n)\nSELECT {columns}, differing.mirror_key AS mirror_key, differing.mirrored AS mirrored FROM differing LEFT \
              JOIN (\n{select}\n) AS model_rows ON model_rows.k = differing.k\nUNION ALL\nSELECT NULL, {nulls}NULL, {figures}, NULL \
              FROM (SELECT count(fp) AS rows_all, count(CASE WHEN k IS NOT NULL THEN fp END) AS rows_with_key, count(CASE WHEN \
