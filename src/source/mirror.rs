@@ -9,7 +9,7 @@
 //!
 //! A sync has a table of its own, `(group_key, fingerprint, seq)`, to which rows are only ever added. Of a key the row with the
 //! highest `seq` counts, up to the `seq` that the statement names: what was added by a run that crashed, or arrives late, has
-//! another one and is not seen. A fingerprint is a whole number of 60 bits; [`GONE`] stands for a key without one, because half of all
+//! another one and is not seen. A fingerprint is a whole number of 60 bits; [`GONE`] is that of a key without one, because half of all
 //! engines skip nulls where the newest of several values is chosen.
 //!
 //! One table for each sync rather than one for all: a statement scans its own rows alone, a first filling and a compaction are
