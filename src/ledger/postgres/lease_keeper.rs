@@ -85,9 +85,14 @@ async fn keep_until(
             }
             _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {}
         }
-        let is_extension = released.is_empty();
-        let done =
-            async { if is_extension { extend(state, link).await } else { give_back(state, link, &released).await } };
+        // What cannot be given back must not hold up what is extended.
+        let is_due = state.clock.elapsed() >= due;
+        let done = async {
+            if is_due {
+                extend(state, link).await?;
+            }
+            give_back(state, link, &released).await
+        };
         // A connection that was cut off does not respond.
         let done = tokio::select! {
             _ = &mut *stopping => None,
@@ -99,7 +104,7 @@ async fn keep_until(
             return released;
         };
         match done {
-            Ok(Ok(())) if is_extension => due = state.clock.elapsed() + every,
+            Ok(Ok(())) if is_due => due = state.clock.elapsed() + every,
             Ok(Ok(())) => {}
             Ok(Err(failure)) => {
                 tracing::debug!("{}", failure.error(&state.server, "extend the leases"));

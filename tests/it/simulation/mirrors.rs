@@ -113,7 +113,7 @@ impl Mirrors {
         Ok((handed, lines.finish().unwrap()))
     }
 
-    /// Carries a change out, or not, or later; whoever asked for it may not get to know.
+    /// Carries a change out, or not, or later; the response may be lost.
     pub(super) fn change(&mut self, rows: Vec<Row>, change: &MirrorChange) -> Result<()> {
         let fate = if self.is_fair { 9 } else { self.random.u8(0..10) };
         if let (0, MirrorChange::Append { table, seq, rows }) = (fate, change) {
