@@ -59,8 +59,9 @@ soak:
 	@.ci/postgres
 	@. .ci/env; cargo test $$features --test it -- --ignored --exact --nocapture daemon::soak::a_long_soak_stays_flat
 
-# Several daemons over one ledger in PostgreSQL that are killed, frozen and cut off at random: every run is accounted for, no
-# group is in flight twice at a time. MINUTES (10), DAEMONS (2), SYNCS (200), SEED (1). Then what several daemons do together
+# Several daemons over one ledger in PostgreSQL, each on a machine of its own (a network namespace), that are killed, frozen and
+# have their cables pulled at random, while the server is restarted and crashes: every run is accounted for, no group is in flight
+# twice at a time. MINUTES (10), DAEMONS (2), SYNCS (200), SEED (1); needs root and iproute2. Then what several daemons do together
 # with a slow destination.
 soak-daemons:
 	@.ci/postgres

@@ -62,9 +62,14 @@ impl World {
 
     /// A config folder like every other one's.
     fn place(&self, schedule: &str, daemon: &str) -> Place {
+        let server = format!("127.0.0.1:{}", shared().port());
+        self.place_that_reaches(&server, &self.receiver.url, schedule, daemon)
+    }
+
+    /// The same, with the addresses of the server and the receiver.
+    fn place_that_reaches(&self, server: &str, receiver: &str, schedule: &str, daemon: &str) -> Place {
         let place = Place::new();
-        let port = shared().port();
-        let url = |database: &str| format!("postgres://root_user@127.0.0.1:{port}/{database}");
+        let url = |database: &str| format!("postgres://root_user@{server}/{database}");
         place.write(
             "groupcast.toml",
             &format!(
@@ -74,7 +79,7 @@ impl World {
                 url(&self.ledger),
                 LEASE.as_secs(),
                 url(&self.warehouse),
-                self.receiver.url
+                receiver
             ),
         );
         for sync in 0..self.syncs {

@@ -8,9 +8,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::cli::{Place, Running};
+use crate::support::proxy::Proxy;
 
 use super::native::ENDLESS;
-use super::proxy::Proxy;
 use super::{Case, Engine, Middle, Models, ROWS, Trial, WIDTH, conforms, mapping, readers_of, signal, values};
 
 /// An engine's name, and the cases that it cannot have.

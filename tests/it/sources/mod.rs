@@ -8,7 +8,6 @@ pub(crate) mod drivers;
 mod external;
 mod files;
 mod native;
-mod proxy;
 mod values;
 
 use std::path::Path;
@@ -16,8 +15,8 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use self::proxy::Proxy;
 use crate::support::cli::{Place, Running, until};
+use crate::support::proxy::Proxy;
 
 type Check = fn(&mut Trial<'_>);
 

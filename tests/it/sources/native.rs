@@ -2,8 +2,8 @@
 
 use crate::support::cli::{Place, Running};
 use crate::support::postgres::{Database, shared};
+use crate::support::proxy::Proxy;
 
-use super::proxy::Proxy;
 use super::{Case, Engine, Middle, Models, ROWS, WIDTH, conforms, values};
 
 #[test]

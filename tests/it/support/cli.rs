@@ -25,15 +25,21 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// Waits until `condition` gives a value; fails when it never does.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    within(CONDITION_MAX, what, condition)
+}
+
+/// The same for a condition that takes longer.
+#[track_caller]
+pub(crate) fn within<T>(longest: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let clock = SystemClock::start();
-    while clock.elapsed() < CONDITION_MAX {
+    while clock.elapsed() < longest {
         if let Some(value) = condition() {
             return value;
         }
         std::thread::sleep(LOOK);
     }
-    panic!("{what}: not within {CONDITION_MAX:?}");
+    panic!("{what}: not within {longest:?}");
 }
 
 /// A receiver that behaves like Amplitude, on a port of its own for as long as the test process lives.

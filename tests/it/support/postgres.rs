@@ -185,8 +185,17 @@ impl Cluster {
 
     /// Has the server crash and start again.
     pub(crate) fn restart(&self) {
+        self.restart_by("-QUIT");
+    }
+
+    /// Has the server end its sessions, stop and start again, as an administrator does.
+    pub(crate) fn restart_in_order(&self) {
+        self.restart_by("-INT");
+    }
+
+    fn restart_by(&self, signal: &str) {
         let mut server = self.server.lock().unwrap();
-        let stopped = Command::new("kill").args(["-QUIT", &server.id().to_string()]).status().unwrap();
+        let stopped = Command::new("kill").args([signal, &server.id().to_string()]).status().unwrap();
         assert!(stopped.success());
         server.wait().unwrap();
         *server = launch(&self.folder, self.port, &self.log);

@@ -1,11 +1,11 @@
-//! What lies between the program and an engine: passes bytes on, and can hold an answer in its middle.
+//! What lies between the program and a server: passes bytes on, and can hold an answer in its middle.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::support::cli::until;
+use super::cli::until;
 
 /// Bytes of an answer's beginning that are passed on while it is held: more than connecting and describing take, less than
 /// the rows of a large model.
@@ -25,14 +25,19 @@ struct State {
 
 /// A port that leads to an engine's.
 #[derive(Clone)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     port: u16,
     state: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Proxy {
-    pub(super) fn start() -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    pub(crate) fn start() -> Proxy {
+        Proxy::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same at another address of this machine.
+    pub(crate) fn start_at(address: Ipv4Addr) -> Proxy {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let proxy = Proxy { port: listener.local_addr().unwrap().port(), state: Arc::default() };
         let accepting = proxy.clone();
         std::thread::spawn(move || {
@@ -46,34 +51,34 @@ impl Proxy {
     }
 
     /// The port that the program connects to.
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Leads to this port of the engine from now on.
-    pub(super) fn lead_to(&self, port: u16) {
+    pub(crate) fn lead_to(&self, port: u16) {
         self.state.0.lock().unwrap().port = port;
     }
 
     /// Holds the next answers in their middle.
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         let mut state = self.state.0.lock().unwrap();
         (state.holds, state.held) = (true, false);
     }
 
     /// Lets go of what is held.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.state.0.lock().unwrap().holds = false;
         self.state.1.notify_all();
     }
 
-    pub(super) fn is_holding(&self) -> bool {
+    pub(crate) fn is_holding(&self) -> bool {
         self.state.0.lock().unwrap().held
     }
 
     /// Waits until the program has closed its connections.
     #[track_caller]
-    pub(super) fn closes(&self) {
+    pub(crate) fn closes(&self) {
         until("the program closes its connections", || (self.state.0.lock().unwrap().open == 0).then_some(()));
     }
 
