@@ -309,7 +309,7 @@ impl Supervisor {
     ) -> Result<()> {
         let project = self.project();
         let Some(file) = project.mappings.iter().find(|file| file.mapping.name == sync) else { return Ok(()) };
-        let attempt = open::delivery_settings(open::destination_of(&project, file)?).timeout;
+        let attempt = open::attempt_longest(&project, file)?;
         let detail = RunLease::text(None, "", Some(&self.peers.name));
         let claim = match shared.claim(&sync_lease(sync), attempt, &detail).await {
             Ok(claim) => claim,

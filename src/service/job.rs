@@ -184,9 +184,9 @@ impl Job<'_> {
     /// The lease of the sync, where other processes might run it: from before anything is read until the run is recorded.
     async fn claim(&self) -> Result<Option<Claim>> {
         let Some(shared) = self.context.ledger.shared() else { return Ok(None) };
-        let timeout = open::delivery_settings(open::destination_of(self.context.project, self.file)?).timeout;
+        let attempt = open::attempt_longest(self.context.project, self.file)?;
         let detail = RunLease::text(self.origin.run.as_deref(), &self.origin.started_by, None);
-        shared.claim(&sync_lease(&self.file.mapping.name), timeout, &detail).await.map(Some).within(|| self.place())
+        shared.claim(&sync_lease(&self.file.mapping.name), attempt, &detail).await.map(Some).within(|| self.place())
     }
 
     /// Runs the sync with these ends.

@@ -117,11 +117,11 @@ impl LocalService {
         let Some(shared) = self.shared.ledger.shared() else { return Ok(None) };
         let project = &self.shared.project;
         let file = open::named(project, sync)?;
-        let timeout = open::delivery_settings(open::destination_of(project, file)?).timeout;
+        let attempt = open::attempt_longest(project, file)?;
         let detail = RunLease::text(Some(run), BY_COMMAND_LINE, None);
         let began = self.shared.clock.elapsed();
         loop {
-            match shared.claim(&sync_lease(sync), timeout, &detail).await {
+            match shared.claim(&sync_lease(sync), attempt, &detail).await {
                 Err(busy)
                     if busy.kind() == Kind::LedgerBusy
                         && self.shared.clock.elapsed().saturating_sub(began) < self.patience =>

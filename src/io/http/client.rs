@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::append;
 use super::proxy::{self, Exceptions};
-use super::{Applied, CallLimits, NoResponse, Request, Response, Transport};
+use super::{Applied, CallLimits, LATE_MAX, NoResponse, Request, Response, Transport};
 use crate::error::{Error, Kind, Result};
 
 /// Longest a connection may take to be established, TLS included. Part of the request's own timeout.
@@ -64,6 +64,9 @@ impl HttpClient {
         };
         let builder = reqwest::Client::builder();
         let builder = if proxies { builder } else { builder.no_proxy() };
+        // A second less than promised: it is counted from the first time that something is sent again.
+        #[cfg(target_os = "linux")]
+        let builder = builder.tcp_user_timeout(LATE_MAX - Duration::from_secs(1));
         let client = builder
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())

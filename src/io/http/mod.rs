@@ -21,6 +21,10 @@ pub const STDOUT_URL: &str = "stdout:";
 /// What the URL of a file begins with; its path follows, not encoded.
 pub const FILE_URL: &str = "file:";
 
+/// How long a request may still arrive after it was given up. The operating system goes on sending what it was handed when a
+/// connection is closed, and when the process is gone, until it is acknowledged.
+pub const LATE_MAX: Duration = Duration::from_secs(30);
+
 /// Longest wait read from a response; delivery has its own, shorter cap.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 

@@ -8,12 +8,14 @@ pub mod socket;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::files::Files;
 use crate::config::{self, DestinationSettings, Diagnostics, Location, Project, SourceSettings, StateDatabase, Unset};
 use crate::delivery;
 use crate::destination::{self, Destination, DestinationType};
 use crate::error::{Error, Kind, Result, Within};
+use crate::io::http::LATE_MAX;
 use crate::ledger::{self, Ledger, Retention};
 use crate::mapping::check::{self, Described};
 use crate::mapping::compile::{self, Projection};
@@ -217,6 +219,14 @@ pub fn delivery_settings(settings: &DestinationSettings) -> delivery::DeliverySe
         attempts_max,
         ..standard
     }
+}
+
+/// How long after the beginning of an attempt its request may still arrive: another process that takes the sync over waits
+/// for so long.
+///
+/// Errors: the mapping's destination is not configured.
+pub fn attempt_longest(project: &Project, file: &MappingFile) -> Result<Duration> {
+    Ok(delivery_settings(destination_of(project, file)?).timeout + LATE_MAX)
 }
 
 /// The source a mapping names.

@@ -91,6 +91,11 @@ impl Machine {
     }
 }
 
+/// Longer than a lease: when there is time, half of the times also longer than others wait before they take it.
+fn longer_than_the_lease(random: &Random, harsh: bool) -> Duration {
+    LEASE + Duration::from_millis(2_000 + random.up_to(if harsh { 70_000 } else { 6_000 }))
+}
+
 fn number(name: &str, standard: u64) -> u64 {
     std::env::var(name).map_or(standard, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
@@ -143,7 +148,7 @@ fn soak(lasts: Duration, daemons: usize, syncs: usize, harsh: bool) {
                 *faults.entry("frozen for longer than its lease").or_default() += 1;
                 let frozen = running[at].as_ref().unwrap();
                 frozen.signal("STOP");
-                std::thread::sleep(LEASE + Duration::from_millis(6_000 + random.up_to(2_000)));
+                std::thread::sleep(longer_than_the_lease(&random, harsh));
                 frozen.signal("CONT");
             }
             2 => {
@@ -156,7 +161,7 @@ fn soak(lasts: Duration, daemons: usize, syncs: usize, harsh: bool) {
             }
             3 => {
                 *faults.entry("cable pulled for longer than the lease").or_default() += 1;
-                machines[at].cut_off(LEASE + Duration::from_millis(6_000 + random.up_to(10_000)));
+                machines[at].cut_off(longer_than_the_lease(&random, harsh));
             }
             4 => {
                 *faults.entry("PostgreSQL crashed").or_default() += 1;
