@@ -199,20 +199,31 @@ fn holder(world: &World, sync: &str) -> Option<(String, String)> {
     Some((detail["daemon"].as_str()?.to_owned(), detail["run"].as_str()?.to_owned()))
 }
 
+/// Waits until a run sends. Returns the daemon that has it, which may be any of the two, and the other one.
+fn sending(world: &World, run: &str, [one, two]: [Daemon; 2]) -> (Daemon, Daemon) {
+    until("the run sends", || (world.receiver.requests() > 2).then_some(()));
+    match holder(world, "sync_0") {
+        Some((name, held)) if held == run && name == "one" => (one, two),
+        Some((name, held)) if held == run && name == "two" => (two, one),
+        other => panic!("{other:?} has {run}"),
+    }
+}
+
 #[test]
 fn a_daemon_that_is_killed_is_taken_over_at_once_and_a_request_survives_it() {
     let world = World::new(1, 120, Duration::from_secs(1));
     let places = [world.place("schedule = '0 0 1 1 *'", ""), world.place("schedule = '0 0 1 1 *'", "")];
-    let (one, two) = (daemon(&places[0], "one"), daemon(&places[1], "two"));
-    let run = one.trigger("sync_0", &json!({}));
-    until("the first sends", || (world.receiver.requests() > 2).then_some(()));
+    let daemons = [daemon(&places[0], "one"), daemon(&places[1], "two")];
+    let run = daemons[0].trigger("sync_0", &json!({}));
+    let (one, two) = sending(&world, &run, daemons);
+    let name = holder(&world, "sync_0").map(|(name, _)| name).expect("a daemon has the run");
     // The other shows it, and where it is; a request is queued behind it.
     let shown = until("the other knows where it is", || {
         let shown = two.get(&format!("/api/v1/runs/{run}")).is(200);
         shown["run"]["holder"].is_string().then_some(shown)
     });
     assert_eq!(shown["run"]["status"], "running", "{shown}");
-    assert!(shown["run"]["holder"].as_str().unwrap().starts_with("daemon one (process"), "{shown}");
+    assert!(shown["run"]["holder"].as_str().unwrap().starts_with(&format!("daemon {name} (process")), "{shown}");
     let queued = one.trigger("sync_0", &json!({ "full": true }));
     let clock = SystemClock::start();
     drop(one.kill());
@@ -236,9 +247,9 @@ fn a_daemon_that_was_frozen_writes_nothing_more_of_its_syncs_and_goes_on_as_a_da
     let world = World::new(2, 60, Duration::from_secs(1));
     let schedule = "schedule = '0 0 1 1 *'";
     let places = [world.place(schedule, ""), world.place(schedule, "")];
-    let (one, two) = (daemon(&places[0], "one"), daemon(&places[1], "two"));
-    let run = one.trigger("sync_0", &json!({}));
-    until("the first sends", || (world.receiver.requests() > 2).then_some(()));
+    let daemons = [daemon(&places[0], "one"), daemon(&places[1], "two")];
+    let run = daemons[0].trigger("sync_0", &json!({}));
+    let (one, two) = sending(&world, &run, daemons);
     one.signal("STOP");
     let clock = SystemClock::start();
     // The lease, the destination's timeout, and how long the operating system goes on sending.

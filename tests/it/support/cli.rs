@@ -20,8 +20,10 @@ pub(crate) const KEY: &str = "K3y-7f1d2c9a4b8e6f05";
 const COMMAND_MAX: Duration = Duration::from_secs(90);
 /// Longest that a condition may take to come true.
 const CONDITION_MAX: Duration = Duration::from_secs(60);
-/// Between two looks at a condition that nobody announces.
+/// Between two looks at whether a process has ended.
 const LOOK: Duration = Duration::from_millis(2);
+/// Between two looks at a condition, each of which may cost a request: the processor is for what is waited for.
+const CONDITION_LOOK: Duration = Duration::from_millis(10);
 
 /// Waits until `condition` gives a value; fails when it never does.
 #[track_caller]
@@ -37,7 +39,7 @@ pub(crate) fn within<T>(longest: Duration, what: &str, mut condition: impl FnMut
         if let Some(value) = condition() {
             return value;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(CONDITION_LOOK);
     }
     panic!("{what}: not within {longest:?}");
 }

@@ -1,5 +1,6 @@
 //! The real daemon on a port of its own, asked over HTTP as its users ask it.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use groupcast::io::http::CallLimits;
@@ -7,11 +8,23 @@ use groupcast::io::http::HttpClient;
 use groupcast::io::http::Request;
 use groupcast::io::http::Transport;
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
 use super::cli::{Output, Place, Running, until};
 
 /// Longest that an answer may take: a plan on a busy machine.
 const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(60), body_bytes_max: 32 * 1024 * 1024 };
+
+/// What all requests go through. It reads the machine's certificates when it is made, which takes longer than most requests.
+struct Caller {
+    runtime: Runtime,
+    client: HttpClient,
+}
+
+static CALLER: LazyLock<Caller> = LazyLock::new(|| Caller {
+    runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
+    client: HttpClient::direct().unwrap(),
+});
 
 /// Where a daemon writes its address, beside a ledger in a file and beside the file that represents one in PostgreSQL.
 const ADDRESSES: [&str; 2] = ["state/ledger.duckdb.daemon", "state/ledger.postgres.daemon"];
@@ -99,14 +112,14 @@ impl Daemon {
 
     #[track_caller]
     fn exchange(&self, method: &'static str, path: &str, content_type: Option<&str>, body: Vec<u8>) -> Told {
-        let mut headers = Vec::new();
+        // Each on a connection of its own, as commands and browsers come.
+        let mut headers = vec![("connection", "close".to_owned())];
         if let Some(token) = &self.token {
             headers.push(("authorization", format!("Bearer {token}")));
         }
         headers.extend(content_type.map(|kind| ("content-type", kind.to_owned())));
         let request = Request { method, url: format!("{}{path}", self.url), headers, body, gzip: false };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let response = runtime.block_on(async { HttpClient::direct().unwrap().send(&request, LIMITS).await });
+        let response = CALLER.runtime.block_on(CALLER.client.send(&request, LIMITS));
         let response = response.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
         let location = response.header("location").map(str::to_owned);
         let text = String::from_utf8(response.body).unwrap();
