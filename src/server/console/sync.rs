@@ -16,7 +16,7 @@ use super::progress::progress;
 use super::runs::{charts, runs_table};
 use super::schedule::{scheduled_time, starts_at};
 use super::text::shown_line;
-use super::{mapping, respond, retry};
+use super::{mapping, mirror, respond, retry};
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
 use crate::service::views::{ActivityState, SyncView};
@@ -58,6 +58,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
             h2 id="status-h" { "Status" }
             (status(now, sync))
         }
+        (mirror::section(now, sync, detail.last.as_ref().and_then(|last| last.mirror.as_ref())))
         (group_search(&sync.sync, None))
         section id="history" aria-labelledby="history-h" {
             h2 id="history-h" { "Runs" }

@@ -56,6 +56,7 @@ fn view(sync: &str) -> SyncView {
         }),
         last_run: None,
         last_success_at: Some(at("2026-11-21T02:10:00Z")),
+        compare: Default::default(),
         mirror: None,
         activity: Some(SyncActivity {
             holder: None,
