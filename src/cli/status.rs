@@ -122,17 +122,18 @@ fn about_daemon(daemon: &DaemonView) -> String {
 /// What the daemon does about a sync.
 fn doing(view: &SyncView) -> String {
     let Some(activity) = &view.activity else { return String::new() };
+    let elsewhere = activity.holder.as_ref().map_or_else(String::new, |holder| format!(" at {holder}"));
     match (activity.state, &activity.running) {
         (ActivityState::Running, Some(progress)) => match progress.candidates {
             Some(candidates) if candidates > 0 => {
-                format!("{} {} of {}", progress.phase, thousands(progress.done), thousands(candidates))
+                format!("{} {} of {}{elsewhere}", progress.phase, thousands(progress.done), thousands(candidates))
             }
-            _ => progress.phase.clone(),
+            _ if progress.rows_read > 0 => {
+                format!("{}, {} read{elsewhere}", progress.phase, plural(progress.rows_read, "row"))
+            }
+            _ => format!("{}{elsewhere}", progress.phase),
         },
-        (ActivityState::Running, None) => match &activity.holder {
-            Some(holder) => format!("running at {holder}"),
-            None => "running".to_owned(),
-        },
+        (ActivityState::Running, None) => format!("running{elsewhere}"),
         (ActivityState::Queued, _) => "queued".to_owned(),
         (ActivityState::Paused, _) => "paused".to_owned(),
         (ActivityState::BackingOff, _) => {

@@ -128,13 +128,19 @@ fn actions(context: &PageContext, sync: &SyncView, incremental: bool) -> Markup 
 fn current_runs(context: &PageContext, sync: &SyncView) -> Markup {
     let running = sync.activity.as_ref().and_then(|activity| activity.running.as_ref());
     let queued = sync.activity.as_ref().and_then(|activity| activity.queued.as_ref());
+    let holder = sync.activity.as_ref().and_then(|activity| activity.holder.as_ref());
     html! {
         @if let Some(running) = running {
             section class="card" aria-labelledby="running-h" {
                 h2 id="running-h" { a href=(run_path(&running.run)) { "Current run" } " "
                     span class="soft" { "started " (age(context.now, running.started_at)) " by "
-                        (shown_line(&running.started_by)) } }
+                        (shown_line(&running.started_by))
+                        @if let Some(holder) = holder { ", at " (shown_line(holder)) } } }
                 (progress("progress", running))
+            }
+        } @else if let Some(holder) = holder {
+            section class="card" aria-labelledby="running-h" {
+                h2 id="running-h" { "In use " span class="soft" { "at " (shown_line(holder)) } }
             }
         }
         @if let Some(queued) = queued {
