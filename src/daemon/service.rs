@@ -16,7 +16,7 @@ use crate::config::{Project, TargetName};
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
 use crate::io::process_id::ProcessId;
-use crate::ledger::{self, Access, BackupSummary, Ledger, RunStatus};
+use crate::ledger::{self, Access, BackupSummary, Ledger, RunStatus, SharedState};
 use crate::scheduler::queue::{EnqueueError, SyncState};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::commands;
@@ -578,6 +578,9 @@ impl Service for DaemonService {
             about: &self.0.about(),
             alerts: [sent, dropped],
             reloads: [0, 0],
+            // As seen at most two seconds ago; this one may not have looked yet.
+            daemons: peers::daemons(&self.peers.leases()).len().max(1) as u64,
+            leases: self.ledger.shared().map(SharedState::lease_counts).unwrap_or_default(),
             log_lines_dropped: log::dropped(),
             now: self.clock.now(),
         }))
