@@ -91,6 +91,14 @@ impl RunMonitor for Progress {
         self.line(&format!("{}: queued behind other runs", self.name));
     }
 
+    fn cancelled_elsewhere(&self, aborts: bool) {
+        let what = match aborts {
+            false => "waiting for requests in flight",
+            true => "aborting requests in flight; the next run resends them",
+        };
+        self.line(&format!("{}: cancelled by another process: {what}", self.name));
+    }
+
     fn progress(&self, at: &views::RunProgress) {
         let Some(total) = at.candidates else { return self.note(Event::Reading(at.rows_read)) };
         let done = {

@@ -12,9 +12,11 @@ use super::service::{self, Access};
 use super::table::Table;
 use super::text::shown_key;
 use crate::delivery::{LogLevel, LogLines};
+use crate::mapping::Compare;
 use crate::service::open::{self, Failure};
 use crate::service::views::RunDetail;
 use crate::service::views::words::one_line;
+use crate::sync::mirror::MirrorReport;
 
 pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
     let project = Arc::new(super::read_project(cli)?);
@@ -83,6 +85,9 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
             thousands(progress.rows_read),
             thousands(progress.done)
         )?;
+    }
+    if let Some(mirror) = &detail.mirror {
+        writeln!(out, "  {}", compared(mirror))?;
     }
     if let Some(counts) = &run.counts {
         let changes = &counts.changes;
@@ -176,6 +181,22 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         table.write(&mut out, screen::width())?;
     }
     Ok(0)
+}
+
+/// What a run did with its mirror.
+fn compared(mirror: &MirrorReport) -> String {
+    let read = plural(mirror.rows_read, "row");
+    let how = match (mirror.compared, mirror.rebuilt) {
+        (Compare::Warehouse, _) => format!("compared in the warehouse: {read} left it"),
+        (Compare::Local, true) => "compared locally, and the mirror was made anew".to_owned(),
+        (Compare::Local, false) => "compared locally, without a mirror".to_owned(),
+    };
+    let waiting = match mirror.unmirrored {
+        0 => String::new(),
+        keys => format!("; {} of the mirror waiting", plural(keys, "key")),
+    };
+    let reason = mirror.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", one_line(reason)));
+    format!("{how}{waiting}{reason}")
 }
 
 /// The lines of the run's log.

@@ -12,7 +12,7 @@ use super::screen::{self, DIM, paint, plural, status_text, thousands, when};
 use super::service::{self, Access, Opened};
 use super::table::Table;
 use crate::config::TargetName;
-use crate::mapping::MappingFile;
+use crate::mapping::{Compare, MappingFile};
 use crate::service::open::Failure;
 use crate::service::views::{ActivityState, DaemonView, OrphanedSync, SyncView};
 
@@ -37,7 +37,11 @@ pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failu
     if by_daemon {
         head.extend(["state", "next run"]);
     }
-    let mut table = Table::new(&head).spare(&["ended at", "destination", "unconfirmed", "next run"]);
+    let by_warehouse = views.iter().any(|view| view.compare == Compare::Warehouse);
+    if by_warehouse {
+        head.push("mirror");
+    }
+    let mut table = Table::new(&head).spare(&["mirror", "ended at", "destination", "unconfirmed", "next run"]);
     for view in &views {
         let disabled = if view.enabled { String::new() } else { " (disabled)".to_owned() };
         let last = view.last_run.as_ref();
@@ -52,6 +56,9 @@ pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failu
         ];
         if by_daemon {
             row.extend([doing(view), next(view)]);
+        }
+        if by_warehouse {
+            row.push(mirror(view));
         }
         table.add_row(row);
     }
@@ -84,6 +91,22 @@ pub(super) async fn selected_views(
     Ok(views)
 }
 
+/// The mirror of a sync that its warehouse is to compare: its keys, and whether it is behind.
+fn mirror(view: &SyncView) -> String {
+    match &view.mirror {
+        _ if view.compare == Compare::Local => String::new(),
+        None => "none".to_owned(),
+        Some(mirror) => {
+            let keys = plural(mirror.keys, "key");
+            match (mirror.unmirrored, mirror.behind_since) {
+                (0, _) => keys,
+                (waiting, Some(since)) => format!("{keys}, {} waiting since {}", thousands(waiting), when(since)),
+                (waiting, None) => format!("{keys}, {} waiting", thousands(waiting)),
+            }
+        }
+    }
+}
+
 /// A daemon in a line.
 fn about_daemon(daemon: &DaemonView) -> String {
     let DaemonView { name, process, version, since, draining, running } = daemon;
@@ -99,17 +122,18 @@ fn about_daemon(daemon: &DaemonView) -> String {
 /// What the daemon does about a sync.
 fn doing(view: &SyncView) -> String {
     let Some(activity) = &view.activity else { return String::new() };
+    let elsewhere = activity.holder.as_ref().map_or_else(String::new, |holder| format!(" at {holder}"));
     match (activity.state, &activity.running) {
         (ActivityState::Running, Some(progress)) => match progress.candidates {
             Some(candidates) if candidates > 0 => {
-                format!("{} {} of {}", progress.phase, thousands(progress.done), thousands(candidates))
+                format!("{} {} of {}{elsewhere}", progress.phase, thousands(progress.done), thousands(candidates))
             }
-            _ => progress.phase.clone(),
+            _ if progress.rows_read > 0 => {
+                format!("{}, {} read{elsewhere}", progress.phase, plural(progress.rows_read, "row"))
+            }
+            _ => format!("{}{elsewhere}", progress.phase),
         },
-        (ActivityState::Running, None) => match &activity.holder {
-            Some(holder) => format!("running at {holder}"),
-            None => "running".to_owned(),
-        },
+        (ActivityState::Running, None) => format!("running{elsewhere}"),
         (ActivityState::Queued, _) => "queued".to_owned(),
         (ActivityState::Paused, _) => "paused".to_owned(),
         (ActivityState::BackingOff, _) => {

@@ -7,9 +7,8 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::SharedState;
 use crate::ledger::kv::note_of;
-use crate::ledger::shared::LeaseRecord;
 use crate::scheduler::queue::{EnqueueError, QueuedRun};
-use crate::service::peers::{CancelRequest, RunLease};
+use crate::service::peers;
 use crate::sync::RunOptions;
 
 /// How often a request is tried again that others came before.
@@ -86,18 +85,10 @@ impl Supervisor {
 
     /// Stops a run of another process. False where none has it that could be reached.
     pub(super) async fn cancel_elsewhere(&self, run: &str) -> Result<bool> {
-        let Some(shared) = self.ledger.shared() else { return Ok(false) };
-        let leases = shared.leases().await?;
-        let held = |lease: &&LeaseRecord| RunLease::begun(lease).as_deref() == Some(run) && !lease.is_own;
-        let Some(lease) = leases.iter().find(held) else { return Ok(false) };
-        if RunLease::of(lease).daemon.is_none() {
-            let what = format!("run {run} is a command of {}", lease.holder);
-            return Err(Error::new(Kind::LedgerBusy, what).advise("stop it there, with Ctrl-C"));
+        match self.ledger.shared() {
+            Some(shared) => peers::request_cancel(shared, run).await,
+            None => Ok(false),
         }
-        let earlier = lease.request.as_deref().and_then(|text| serde_json::from_str::<CancelRequest>(text).ok());
-        let times = earlier.filter(|request| request.cancel == run).map_or(1, |request| request.times + 1);
-        let request = CancelRequest { cancel: run.to_owned(), times };
-        shared.request(&lease.name, &serde_json::to_string(&request).unwrap_or_default()).await
     }
 
     /// Stops a run, or takes back one that waits. False when there is no such run.

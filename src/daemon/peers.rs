@@ -66,6 +66,11 @@ impl Peers {
         self.known().leases.clone()
     }
 
+    /// The lease of a sync that another process has.
+    pub(super) fn elsewhere(&self, sync: &str) -> Option<LeaseRecord> {
+        peers::lease_of(&self.known().leases, sync).filter(|lease| !lease.is_own).cloned()
+    }
+
     /// This daemon starts a run.
     pub(super) fn begins(&self, run: &str) {
         self.known().runs.insert(run.to_owned(), SeenRun::Own);

@@ -75,6 +75,7 @@ impl Supervisor {
         let span = log::run_span(&sync, &run);
         let whole = !options.is_partial();
         let mut unrecorded = tracker.run_view(&sync);
+        let reported = Arc::clone(&tracker);
         // The config of now: a later one may not have the sync any more.
         let project = self.project();
         // Draining has a deadline of its own.
@@ -83,9 +84,10 @@ impl Supervisor {
         let supervisor = Arc::clone(self);
         let work = async move {
             log::run_started(&sync, &run, &origin.started_by);
-            if let (Some(shared), true) = (supervisor.ledger.shared(), claim.is_some()) {
-                let detail = RunLease::text(Some(&run), &origin.started_by, Some(&supervisor.peers.name));
-                drop(shared.describe(&sync_lease(&sync), &detail).await);
+            if let (Some(shared), Some(claim)) = (supervisor.ledger.shared(), &claim) {
+                let report = RunLease::report(reported, Some(supervisor.peers.name.clone()));
+                drop(shared.describe(&sync_lease(&sync), &report()).await);
+                claim.report_by(report);
             }
             supervisor.store_interrupted(&sync, None).await;
             let inner = Arc::clone(&supervisor);

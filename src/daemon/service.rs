@@ -16,7 +16,7 @@ use crate::config::{Project, TargetName};
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
 use crate::io::process_id::ProcessId;
-use crate::ledger::{self, Access, BackupSummary, Ledger, RunStatus};
+use crate::ledger::{self, Access, BackupSummary, Ledger, RunStatus, SharedState};
 use crate::scheduler::queue::{EnqueueError, SyncState};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::commands;
@@ -118,12 +118,6 @@ impl Supervisor {
         }
     }
 
-    /// The other process that runs a sync.
-    fn holder_elsewhere(&self, sync: &str) -> Option<String> {
-        let leases = self.peers.leases();
-        peers::lease_of(&leases, sync).filter(|lease| !lease.is_own).and_then(|_| peers::holder_of(&leases, sync))
-    }
-
     /// This daemon, where it is the only one.
     fn alone(&self) -> DaemonView {
         DaemonView {
@@ -138,6 +132,8 @@ impl Supervisor {
 
     fn activity(&self, sync: &str) -> Option<SyncActivity> {
         let status = self.queue().status(sync, self.clock.now())?;
+        let here = self.running().get(sync).map(|running| running.tracker.progress());
+        let elsewhere = self.peers.elsewhere(sync).filter(|_| here.is_none());
         let queued =
             status.queued.map(|queued| QueuedRunView { run: queued.run, since: queued.since, options: queued.request });
         Some(SyncActivity {
@@ -150,12 +146,12 @@ impl Supervisor {
                 SyncState::Manual => ActivityState::Manual,
                 SyncState::Disabled => ActivityState::Disabled,
             },
-            running: self.running().get(sync).map(|running| running.tracker.progress()),
+            running: here.or_else(|| RunLease::of(elsewhere.as_ref()?).progress),
             queued,
             paused_since: status.paused_since,
             failures: status.backoff.failures,
             next_attempt_at: status.backoff.not_before.filter(|_| status.backoff.failures > 0),
-            holder: self.holder_elsewhere(sync),
+            holder: elsewhere.as_ref().map(peers::holder),
         })
     }
 
@@ -225,7 +221,7 @@ impl Supervisor {
             (run.status, run.ended_at) = (RunStatus::Running, None);
         }
         if run.status == RunStatus::Running {
-            run.holder = self.holder_elsewhere(&run.sync);
+            run.holder = self.peers.elsewhere(&run.sync).as_ref().map(peers::holder);
         }
     }
 
@@ -415,6 +411,11 @@ impl Service for DaemonService {
                     tracker.log_into(&mut detail);
                 }
                 self.mark_running(&mut detail.run);
+                if detail.run.holder.is_some() {
+                    let elsewhere = self.peers.elsewhere(&detail.run.sync);
+                    detail.progress =
+                        detail.progress.or_else(|| peers::progress_of(elsewhere.as_ref()?, &detail.run.run));
+                }
                 return Ok(detail);
             }
             if let Some((sync, tracker)) = in_progress {
@@ -433,7 +434,8 @@ impl Service for DaemonService {
             if let Some((lease, sync)) = begins.and_then(|lease| Some((lease, lease.name.strip_prefix("sync/")?))) {
                 let mut detail =
                     starting_detail(sync, &Tracker::new(run, lease.since, &RunLease::of(lease).started_by));
-                detail.run.holder = peers::holder_of(&leases, sync);
+                detail.run.holder = Some(peers::holder(lease));
+                detail.progress = peers::progress_of(lease, run).or(detail.progress);
                 return Ok(detail);
             }
             // It may be queued at another daemon.
@@ -576,6 +578,9 @@ impl Service for DaemonService {
             about: &self.0.about(),
             alerts: [sent, dropped],
             reloads: [0, 0],
+            // As seen at most two seconds ago; this one may not have looked yet.
+            daemons: peers::daemons(&self.peers.leases()).len().max(1) as u64,
+            leases: self.ledger.shared().map(SharedState::lease_counts).unwrap_or_default(),
             log_lines_dropped: log::dropped(),
             now: self.clock.now(),
         }))

@@ -49,8 +49,14 @@ pub struct MirrorRecord {
     pub rows: u64,
     /// When it was made.
     pub made_at: DateTime<Utc>,
+    /// Why it was made then; empty where an older version has made it.
+    #[serde(default)]
+    pub reason: String,
     /// Keys whose row it may not hold as it was compared last, in order.
     pub unmirrored: Vec<String>,
+    /// Since when there are such keys.
+    #[serde(default)]
+    pub behind_since: Option<DateTime<Utc>>,
 }
 
 impl MirrorRecord {
@@ -68,6 +74,14 @@ impl MirrorRecord {
             Some((sync.to_owned(), serde_json::from_str(text).ok()?))
         };
         Ok(notes.iter().filter_map(record).collect())
+    }
+
+    /// Takes keys for unmirrored, from now on if there were none.
+    pub fn unmirror(&mut self, keys: impl IntoIterator<Item = String>, now: DateTime<Utc>) {
+        self.unmirrored.extend(keys);
+        self.unmirrored.sort_unstable();
+        self.unmirrored.dedup();
+        self.behind_since = self.behind_since.or(Some(now)).filter(|_| !self.unmirrored.is_empty());
     }
 
     /// Keeps the record, in place of an earlier one. Durable when it returns.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use crate::error::Result;
 
@@ -26,6 +27,9 @@ pub fn daemon_lease(name: &str) -> String {
 /// A lease that this process has. It is given back when the last copy of the claim is dropped.
 pub type Claim = Arc<dyn Lease>;
 
+/// What the holder of a lease reports of itself, as JSON. It is called by the thread that extends leases, and must not wait.
+pub type LeaseReport = Box<dyn Fn() -> String + Send + Sync>;
+
 /// What is known of a lease that this process has, without looking.
 pub trait Lease: Send + Sync {
     /// Whether another process has taken it meanwhile. It does not come back.
@@ -33,6 +37,21 @@ pub trait Lease: Send + Sync {
 
     /// Whether a request may be sent now under this lease: by this machine's clocks it has not expired.
     fn may_send(&self) -> bool;
+
+    /// From now on the lease's detail is replaced by this report whenever the lease is extended, by the same statement.
+    fn report_by(&self, report: LeaseReport);
+
+    /// What another process wants of this one, as of the last extension of the lease.
+    fn requests(&self) -> watch::Receiver<Option<String>>;
+}
+
+/// The leases of this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeaseCounts {
+    /// Those that it has.
+    pub held: u64,
+    /// Those that other processes have taken from it since it started.
+    pub lost: u64,
 }
 
 /// A lease as every process sees it.
@@ -75,6 +94,9 @@ pub trait SharedState: Send + Sync {
 
     /// Keeps a note in place of the `expected` one, if it still is that one. Returns whether it was.
     async fn replace_note(&self, name: &str, expected: Option<&str>, text: &str) -> Result<bool>;
+
+    /// How many leases this process has, and has lost.
+    fn lease_counts(&self) -> LeaseCounts;
 
     /// How long a lease lasts that is not extended.
     fn lease_lasts(&self) -> Duration;

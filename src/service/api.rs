@@ -106,6 +106,8 @@ pub trait RunMonitor: Monitor {
     fn queued(&self);
     /// How far the run is, where its events are not at hand.
     fn progress(&self, at: &RunProgress);
+    /// Another process has cancelled the run. `aborts`: requests in flight are given up as well.
+    fn cancelled_elsewhere(&self, _aborts: bool) {}
 }
 
 /// Every query and command.

@@ -21,16 +21,18 @@ use super::open;
 use super::peers::{self, RunLease};
 use super::queries::{Queries, sync_errors, unknown_run};
 use super::remote::in_use;
+use super::stop_signal::StopSignal;
 use super::tracker::Tracker;
 use super::views::{
-    ChangeView, DaemonView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest,
-    RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
+    ActivityState, ChangeView, DaemonView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync,
+    PlanRequest, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::config::Project;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::io::http::HttpClient;
 use crate::io::{Clock, Random, SystemClock};
+use crate::ledger::kv::{PAUSED, note_of};
 use crate::ledger::shared::{Claim, LeaseRecord, sync_lease};
 use crate::ledger::{Access, BackupSummary, Ledger, RunStatus};
 use crate::sync::report::Report;
@@ -141,6 +143,25 @@ impl LocalService {
         }
     }
 
+    /// The run of a sync that this process has under way, for others, or that another one has.
+    async fn activity(&self, leases: &[LeaseRecord], sync: &str) -> Result<Option<SyncActivity>> {
+        let own = self.shared.running.lock().get(sync).map(|tracker| tracker.progress());
+        let elsewhere = peers::lease_of(leases, sync).filter(|lease| !lease.is_own && own.is_none());
+        if own.is_none() && elsewhere.is_none() {
+            return Ok(None);
+        }
+        let paused = self.shared.ledger.kv().get(&note_of(PAUSED, sync)).await?;
+        Ok(Some(SyncActivity {
+            state: ActivityState::Running,
+            running: own.or_else(|| RunLease::of(elsewhere?).progress),
+            queued: None,
+            paused_since: paused.and_then(|since| since.parse().ok()),
+            failures: 0,
+            next_attempt_at: None,
+            holder: elsewhere.map(peers::holder),
+        }))
+    }
+
     fn queries(&self) -> Queries<'_> {
         let Shared { project, ledger, clock, .. } = self.shared.as_ref();
         Queries { project, history: ledger.history(), kv: ledger.kv(), now: clock.now() }
@@ -237,6 +258,7 @@ impl Service for LocalService {
     async fn syncs(&self, times: usize) -> ServiceResult<Vec<SyncView>> {
         let (mut syncs, leases) = (self.queries().syncs(times).await?, self.leases().await?);
         for sync in &mut syncs {
+            sync.activity = self.activity(&leases, &sync.sync).await?;
             sync.last_run = sync.last_run.take().map(|run| self.corrected(&leases, run));
         }
         Ok(syncs)
@@ -244,6 +266,7 @@ impl Service for LocalService {
 
     async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
         let (mut detail, leases) = (self.queries().sync(sync).await?, self.leases().await?);
+        detail.sync.activity = self.activity(&leases, sync).await?;
         detail.sync.last_run = detail.sync.last_run.map(|run| self.corrected(&leases, run));
         detail.runs = detail.runs.into_iter().map(|run| self.corrected(&leases, run)).collect();
         Ok(detail)
@@ -269,14 +292,19 @@ impl Service for LocalService {
         self.writable()?;
         let ledger = self.shared.ledger.connect(Access::ReadWrite)?;
         let run = self.shared.new_run().await?;
-        let _claim = self.claim(sync, &run).await?;
-        let tracker = Arc::new(Tracker::new(&run, self.now(), BY_COMMAND_LINE));
+        let claim = self.claim(sync, &run).await?;
+        let tracker = Tracker::new(&run, self.now(), BY_COMMAND_LINE).timed(Arc::new(SystemClock::start()));
+        let tracker = Arc::new(tracker);
+        if let Some(claim) = &claim {
+            claim.report_by(RunLease::report(Arc::clone(&tracker), None));
+        }
         self.shared.running.lock().insert(sync.to_owned(), Arc::clone(&tracker));
         let origin = RunOrigin { run: Some(run), ..RunOrigin::of(BY_COMMAND_LINE) };
         let both = Both(&tracker, monitor);
+        let stop = StopSignal::follow(signal, claim.as_ref(), &tracker);
         let done = match self.shared.context(ledger.as_ref()) {
-            Ok(context) => match context.job(sync, (options, &origin), &both, signal) {
-                Ok(job) => job.run().await,
+            Ok(context) => match context.job(sync, (options, &origin), &both, stop.signal.clone()) {
+                Ok(job) => stop.during(job.run(), monitor).await,
                 Err(failure) => Err(failure),
             },
             Err(error) => Err(error.into()),
@@ -303,6 +331,11 @@ impl Service for LocalService {
     }
 
     async fn cancel(&self, run: &str) -> ServiceResult<()> {
+        if let Some(shared) = self.shared.ledger.shared()
+            && peers::request_cancel(shared, run).await?
+        {
+            return Ok(());
+        }
         match self.queries().find_run(run).await? {
             None => Err(unknown_run(run)),
             Some(_) => self.needs_daemon(),
@@ -334,6 +367,10 @@ impl Service for LocalService {
         }
         drop(running);
         detail.run = self.corrected(&leases, detail.run);
+        if detail.run.holder.is_some() {
+            let lease = peers::lease_of(&leases, &detail.run.sync);
+            detail.progress = detail.progress.or_else(|| peers::progress_of(lease?, run));
+        }
         Ok(detail)
     }
 

@@ -8,7 +8,8 @@
 //! | [`local`] | the service over a ledger, in this process |
 //! | [`remote`] | the service of another process, over the socket beside the ledger ([`wire`]) |
 //! | [`queries`], [`commands`], [`job`] | what every service does in its own process; the daemon builds on them too |
-//! | [`peers`] | the daemons and commands that use the same ledger, and what each runs |
+//! | [`peers`] | the daemons and commands that use the same ledger, what each runs, and how far it is |
+//! | `stop_signal` | what stops a run of this process: a person, or another process |
 //! | [`follow`] | a run that another process carries out, from its start to its end |
 //! | [`url`] | runs at a daemon on another machine, over its HTTP API |
 //! | [`stream`], [`tracker`], [`pace`] | results item by item, how far a run is, and how fast |
@@ -28,6 +29,7 @@ pub mod pace;
 pub mod peers;
 pub mod queries;
 pub mod remote;
+mod stop_signal;
 pub mod stream;
 #[cfg(feature = "otlp")]
 mod trace;

@@ -1,18 +1,22 @@
-//! The peers: which daemons and commands use the same ledger, which of them runs what, and how one is drained.
+//! The peers: which daemons and commands use the same ledger, which of them runs what and how far it is, and how one is
+//! drained, or its run cancelled.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::api::{ServiceError, ServiceResult};
-use super::views::DaemonView;
-use crate::error::{Error, Kind};
+use super::tracker::Tracker;
+use super::views::{DaemonView, RunProgress};
+use crate::error::{Error, Kind, Result};
 use crate::ledger::SharedState;
-use crate::ledger::shared::{LeaseRecord, daemon_lease, sync_lease};
+use crate::ledger::shared::{LeaseRecord, LeaseReport, daemon_lease, sync_lease};
 
 /// What is wanted of a daemon that is to be drained.
 pub const DRAIN: &str = "drain";
 
 /// What a process reports of the sync that it runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunLease {
     /// The run's id, once it has one.
     #[serde(default)]
@@ -23,6 +27,9 @@ pub struct RunLease {
     /// The daemon that runs it; none for a command.
     #[serde(default)]
     pub daemon: Option<String>,
+    /// How far the run was when the lease was last extended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RunProgress>,
 }
 
 impl RunLease {
@@ -32,8 +39,23 @@ impl RunLease {
             run: run.map(str::to_owned),
             started_by: started_by.to_owned(),
             daemon: daemon.map(str::to_owned),
+            progress: None,
         };
         serde_json::to_string(&lease).unwrap_or_default()
+    }
+
+    /// The same with the progress of a run, whenever it is asked for.
+    pub fn report(tracker: Arc<Tracker>, daemon: Option<String>) -> LeaseReport {
+        Box::new(move || {
+            let progress = tracker.progress();
+            let lease = RunLease {
+                run: Some(progress.run.clone()),
+                started_by: progress.started_by.clone(),
+                daemon: daemon.clone(),
+                progress: Some(progress),
+            };
+            serde_json::to_string(&lease).unwrap_or_default()
+        })
     }
 
     /// The run that the holder of a lease has begun.
@@ -78,8 +100,17 @@ pub fn lease_of<'a>(leases: &'a [LeaseRecord], sync: &str) -> Option<&'a LeaseRe
 
 /// The process that runs a sync now, for people.
 pub fn holder_of(leases: &[LeaseRecord], sync: &str) -> Option<String> {
-    let lease = lease_of(leases, sync)?;
-    Some(whom(lease, RunLease::of(lease).daemon.as_deref()))
+    lease_of(leases, sync).map(holder)
+}
+
+/// The process that has the lease of a sync, for people.
+pub fn holder(lease: &LeaseRecord) -> String {
+    whom(lease, RunLease::of(lease).daemon.as_deref())
+}
+
+/// How far a run is that another process has under way.
+pub fn progress_of(lease: &LeaseRecord, run: &str) -> Option<RunProgress> {
+    RunLease::of(lease).progress.filter(|progress| progress.run == run)
 }
 
 /// The daemons that use the ledger now, and what each of them runs.
@@ -118,4 +149,15 @@ pub async fn request_drain(shared: &dyn SharedState, name: &str) -> ServiceResul
     };
     shared.request(&daemon_lease(name), DRAIN).await?;
     Ok(DaemonView { draining: true, ..daemon })
+}
+
+/// Has the process that has this run under way cancel it. False where no other process has it.
+pub async fn request_cancel(shared: &dyn SharedState, run: &str) -> Result<bool> {
+    let leases = shared.leases().await?;
+    let held = |lease: &&LeaseRecord| RunLease::begun(lease).as_deref() == Some(run) && !lease.is_own;
+    let Some(lease) = leases.iter().find(held) else { return Ok(false) };
+    let earlier = lease.request.as_deref().and_then(|text| serde_json::from_str::<CancelRequest>(text).ok());
+    let times = earlier.filter(|request| request.cancel == run).map_or(1, |request| request.times + 1);
+    let request = CancelRequest { cancel: run.to_owned(), times };
+    shared.request(&lease.name, &serde_json::to_string(&request).unwrap_or_default()).await
 }

@@ -212,6 +212,9 @@ impl Session<'_> {
         MirrorRecord::forget(self.ledger.kv(), &self.mapping.name).await?;
         match self.make_mirror(reader, projection, place, record.as_ref()).await {
             Ok(mut rows) => {
+                if let (Some(record), Some(reason)) = (&mut rows.run.record, &local.reason) {
+                    record.reason.clone_from(reason);
+                }
                 rows.run.report.reason = local.reason;
                 Ok(Some(rows))
             }
@@ -230,9 +233,7 @@ impl Session<'_> {
         let (kv, sync) = (self.ledger.kv(), &self.mapping.name);
         match self.options.group.as_ref().filter(|_| wants) {
             Some(groups) => {
-                record.unmirrored.extend(groups.to_vec());
-                record.unmirrored.sort_unstable();
-                record.unmirrored.dedup();
+                record.unmirror(groups.to_vec(), self.clock.now());
                 record.store(kv, sync).await
             }
             None => MirrorRecord::forget(kv, sync).await,
@@ -312,7 +313,9 @@ impl Session<'_> {
             place,
             rows: keys,
             made_at: self.clock.now(),
+            reason: String::new(),
             unmirrored: Vec::new(),
+            behind_since: None,
         };
         let report = MirrorReport { rebuilt: true, rows_read, ..MirrorReport::default() };
         let run = MirrorRun {
@@ -361,9 +364,7 @@ impl Session<'_> {
         record.reserved = seq;
         *is_reserved = true;
         let mut kept = record.clone();
-        kept.unmirrored.extend(keys.iter().map(|key| key.key.clone()));
-        kept.unmirrored.sort_unstable();
-        kept.unmirrored.dedup();
+        kept.unmirror(keys.iter().map(|key| key.key.clone()), self.clock.now());
         kept.store(self.ledger.kv(), &self.mapping.name).await
     }
 
@@ -412,7 +413,8 @@ impl Session<'_> {
                 report.unmirrored = kept.map_or(0, |kept| kept.unmirrored.len() as u64);
             }
             None => {
-                record.unmirrored = lines.open.into_iter().collect();
+                record.unmirrored.clear();
+                record.unmirror(lines.open, self.clock.now());
                 record.store(kv, sync).await?;
                 report.unmirrored = record.unmirrored.len() as u64;
                 self.compact_mirror(&mut record, &projection, reader).await?;

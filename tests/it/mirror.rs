@@ -12,6 +12,7 @@ use groupcast::service::open;
 use groupcast::sync::mirror::MirrorReport;
 use groupcast::sync::report::Report;
 use groupcast::sync::{Event, GroupKeys, Monitor, RunOptions, RunOrigin};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::support::cli::Place;
@@ -145,10 +146,23 @@ async fn what_was_sent_and_not_mirrored_is_looked_at_again() {
     let (report, _) = bench.run_with(&RunOptions::default()).await;
     assert_eq!(report.counts.changes.delivered, 1);
     assert!(report.detail.remarks.iter().any(|remark| remark.contains("could not be written")), "{:?}", report.detail);
+    // It is shown what waits, and since when.
+    bench.place.run(&["status"]).exits(0).says(&["3,000 keys, 1 waiting since"]);
+    let status = bench.place.run(&["status", "--json"]).exits(0).json();
+    let since = status["syncs"][0]["mirror"]["behind_since"].as_str().unwrap().to_owned();
+    let show = bench.place.run(&["runs", "show", &report.run]).exits(0);
+    show.says(&["compared in the warehouse: 1 row left it; 1 key of the mirror waiting"]);
+    let limited = RunOptions { group: Some(GroupKeys::one("a9")), ..RunOptions::default() };
+    bench.run_with(&limited).await;
+    let status = bench.place.run(&["status", "--json"]).exits(0).json();
+    let shown = &status["syncs"][0]["mirror"];
+    assert_eq!((&shown["behind_since"], &shown["unmirrored"]), (&Value::from(since), &Value::from(2)), "{status}");
     // It changes back to what the mirror holds.
     bench.execute("UPDATE accounts SET plan = 'free' WHERE id = 'a7'; DROP FUNCTION refuse() CASCADE").await;
-    assert_eq!(bench.compared().await, (1, 1));
+    assert_eq!(bench.compared().await, (1, 2), "what waits is read in any case");
     assert_eq!(bench.compared().await, (0, 0));
+    let status = bench.place.run(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["syncs"][0]["mirror"]["behind_since"], Value::Null, "nothing waits any more");
 }
 
 #[tokio::test]
@@ -217,7 +231,17 @@ async fn runs_of_a_part_and_runs_that_compare_here_leave_nothing_hidden() {
 #[tokio::test]
 async fn a_mirror_of_many_changes_is_compacted_and_status_shows_it() {
     let bench = Bench::new().await;
+    bench.place.run(&["status"]).exits(0).says(&["mirror", "none"]);
     bench.run().await;
+    let status = bench.place.run(&["status", "--json"]).exits(0).json();
+    let shown = &status["syncs"][0]["mirror"];
+    assert_eq!(status["syncs"][0]["compare"], "warehouse");
+    assert_eq!(
+        (shown["schema"].as_str(), shown["reason"].as_str(), shown["behind_since"].as_str()),
+        (Some("groupcast_mirror"), Some("there was no mirror"), None),
+        "{status}"
+    );
+    bench.place.run(&["status"]).exits(0).says(&["3,000 keys"]);
     let rows = async || {
         let status = bench.place.run(&["status", "--json"]);
         let status = status.exits(0).json();

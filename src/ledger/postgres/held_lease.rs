@@ -1,7 +1,7 @@
 //! A lease that this process has: its row, how it is extended, given back and checked, and how the rows of all are read.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
@@ -17,7 +18,7 @@ use super::server::Server;
 use crate::error::{Error, Kind, Result};
 use crate::io::process_id::ProcessId;
 use crate::io::{Clock, Random, SystemClock};
-use crate::ledger::shared::{Lease, LeaseRecord};
+use crate::ledger::shared::{Lease, LeaseCounts, LeaseRecord, LeaseReport};
 
 /// The lease of the whole ledger. Its statements use only what the first version's table had.
 pub(super) const LEDGER: &str = "ledger";
@@ -44,6 +45,8 @@ pub(super) struct LeaseState {
     pub(super) holder: String,
     held: Mutex<BTreeMap<String, Weak<HeldLease>>>,
     releases: UnboundedSender<Release>,
+    /// How many leases other processes have taken from this one.
+    lost: AtomicU64,
 }
 
 /// A lease that this process has.
@@ -55,6 +58,9 @@ pub(super) struct HeldLease {
     /// When the statement began that extended it last, by the clock that only goes forward and by the wall's: the first
     /// stands still while a machine sleeps.
     extended: Mutex<(Duration, DateTime<Utc>)>,
+    report: Mutex<Option<LeaseReport>>,
+    /// What another process wants of this one.
+    request: watch::Sender<Option<String>>,
     state: Arc<LeaseState>,
 }
 
@@ -102,6 +108,7 @@ impl LeaseState {
             holder: serde_json::to_string(&holder).unwrap_or_default(),
             held: Mutex::default(),
             releases,
+            lost: AtomicU64::new(0),
         };
         (state, released)
     }
@@ -119,6 +126,8 @@ impl LeaseState {
             lost: AtomicBool::new(false),
             released: AtomicBool::new(false),
             extended: Mutex::new(began),
+            report: Mutex::default(),
+            request: watch::Sender::new(None),
             state: Arc::clone(self),
         });
         self.held.lock().insert(name.to_owned(), Arc::downgrade(&held));
@@ -135,7 +144,16 @@ impl LeaseState {
         (self.clock.elapsed(), self.clock.now())
     }
 
-    /// Extends everything that this process has, in one statement.
+    /// How many leases this process has, and has lost.
+    pub(super) fn counts(&self) -> LeaseCounts {
+        // None of them is dropped while the list is locked.
+        let all: Vec<_> = self.held.lock().values().filter_map(Weak::upgrade).collect();
+        let held = all.iter().filter(|held| !held.is_lost() && !held.released.load(Ordering::SeqCst)).count();
+        LeaseCounts { held: held as u64, lost: self.lost.load(Ordering::Relaxed) }
+    }
+
+    /// Extends everything that this process has, in one statement, which also brings the holders' reports to the server and
+    /// requests back from it.
     pub(super) async fn extend(&self, client: &Client) -> Result<(), Failure> {
         // None of them is dropped while the list is locked: that looks at the list.
         let mut all: Vec<_> = self.held.lock().values().filter_map(Weak::upgrade).collect();
@@ -144,22 +162,34 @@ impl LeaseState {
             return Ok(());
         }
         let (names, fences): (Vec<&str>, Vec<i64>) = all.iter().map(|held| (held.name.as_str(), held.fence)).unzip();
+        let reports: Vec<Option<String>> = all.iter().map(|held| held.reported()).collect();
         let began = self.now();
-        let extend = "UPDATE @.leases SET until = clock_timestamp() + $3 * interval '1 second' FROM unnest($1::text[], $2::bigint[]) \
-            h(lease, held) WHERE name = lease AND fence = held RETURNING name";
+        let extend = "UPDATE @.leases SET until = clock_timestamp() + $3 * interval '1 second', detail = coalesce(report, detail) \
+            FROM unnest($1::text[], $2::bigint[], $4::text[]) h(lease, held, report) WHERE name = lease AND fence = held \
+            RETURNING name, request";
         let given = [
             (&names as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT_ARRAY),
             (&fences, Type::INT8_ARRAY),
             (&self.lasts.as_secs_f64(), Type::FLOAT8),
+            (&reports, Type::TEXT_ARRAY),
         ];
         let rows = client.query_typed(&self.server.sql(extend), &given).await?;
-        let extended: BTreeSet<String> =
-            rows.iter().map(|row| row.try_get(0)).collect::<Result<_, tokio_postgres::Error>>()?;
+        let extended: BTreeMap<String, Option<String>> = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, tokio_postgres::Error>>()?;
         for held in all {
-            if extended.contains(&held.name) {
+            if let Some(request) = extended.get(&held.name) {
                 *held.extended.lock() = began;
+                held.request.send_if_modified(|known| {
+                    let is_new = known != request;
+                    if is_new {
+                        known.clone_from(request);
+                    }
+                    is_new
+                });
             } else if !held.released.load(Ordering::SeqCst) {
-                held.lost.store(true, Ordering::SeqCst);
+                held.note_lost();
                 tracing::error!("{}", lost(&held.name));
             }
         }
@@ -198,7 +228,7 @@ impl HeldLease {
         let found = client.query_typed_opt(&self.state.server.sql(check), &given).await?;
         match found.map(|row| row.try_get::<_, bool>(0)).transpose()? {
             None => {
-                self.lost.store(true, Ordering::SeqCst);
+                self.note_lost();
                 Err(Failure::Final(lost(&self.name)))
             }
             Some(false) if sends => Err(Failure::Final(
@@ -212,6 +242,19 @@ impl HeldLease {
     /// Fails once another process is known to have taken it.
     pub(super) fn check_known(&self) -> Result<(), Failure> {
         if self.is_lost() { Err(Failure::Final(lost(&self.name))) } else { Ok(()) }
+    }
+
+    /// Another process has taken it.
+    fn note_lost(&self) {
+        if !self.lost.swap(true, Ordering::SeqCst) {
+            self.state.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What is reported with its next extension. The server stores no null characters.
+    fn reported(&self) -> Option<String> {
+        let report = self.report.lock();
+        report.as_ref().map(|report| super::stored(&report()).into_owned())
     }
 
     fn queue_release(&self) {
@@ -233,6 +276,14 @@ impl Lease for HeldLease {
         let lasts = self.state.lasts - self.state.lasts / 50;
         let by_wall = now.signed_duration_since(at).to_std().unwrap_or_default();
         !self.is_lost() && elapsed.saturating_sub(since) < lasts && by_wall < lasts
+    }
+
+    fn report_by(&self, report: LeaseReport) {
+        *self.report.lock() = Some(report);
+    }
+
+    fn requests(&self) -> watch::Receiver<Option<String>> {
+        self.request.subscribe()
     }
 }
 

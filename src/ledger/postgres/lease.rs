@@ -6,10 +6,11 @@
 //! | `daemon/NAME` | be the daemon of this name |
 //! | [`LEDGER`] | change the tables themselves; no other process has any lease meanwhile |
 //!
-//! A row each, and one thread in a process that extends all it has in one statement, by the server's clock. Who finds a lease
-//! expired takes it and gets the next *fence*, and every transaction that writes first checks, and locks, the fence it has: a
-//! process that was stopped meanwhile and wakes up cannot write any more. The lock is one that extending does not wait for
-//! and taking does (`fence` is part of a unique index), so a transaction under way ends before the next holder begins.
+//! A row each, and one thread in a process that extends all it has in one statement, by the server's clock. The same statement
+//! carries what a run reports of its progress, and returns what other processes want of it. Who finds a lease expired
+//! takes it and gets the next *fence*, and every transaction that writes first checks, and locks, the fence it has: a process
+//! that was stopped meanwhile and wakes up cannot write any more. The lock is one that extending does not wait for and taking
+//! does (`fence` is part of a unique index), so a transaction under way ends before the next holder begins.
 //!
 //! What was sent cannot be fenced. So a holder starts no attempt unless its lease has not expired by its own clocks, counted
 //! from the beginning of the last statement that extended it; and an expired lease is not taken before a request of its

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use super::session::{reading, writing};
 use super::{PostgresLedger, held_lease, stored};
 use crate::error::Result;
-use crate::ledger::shared::{Claim, LeaseRecord, SharedState};
+use crate::ledger::shared::{Claim, LeaseCounts, LeaseRecord, SharedState};
 
 #[async_trait]
 impl SharedState for PostgresLedger {
@@ -54,6 +54,10 @@ impl SharedState for PostgresLedger {
             // What was committed before the connection was lost counts.
             changed == 1 || (again && client.query_typed_one(&is_there, &note).await?.try_get::<_, bool>(0)?)
         })
+    }
+
+    fn lease_counts(&self) -> LeaseCounts {
+        self.leases.as_ref().map(|leases| leases.state.counts()).unwrap_or_default()
     }
 
     fn lease_lasts(&self) -> Duration {

@@ -27,6 +27,7 @@ mod layout;
 mod links;
 mod login;
 mod mapping;
+mod mirror;
 mod next_step;
 mod overview;
 mod params;

@@ -111,21 +111,27 @@ fn sync_error(error: &SyncError) -> Markup {
 
 fn running(context: &PageContext, syncs: &[SyncView], daemons: &[DaemonView]) -> Markup {
     let active = || syncs.iter().filter_map(|sync| Some((sync, sync.activity.as_ref()?)));
-    let running: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.running.as_ref()?))).collect();
+    let running: Vec<_> = active()
+        .filter_map(|(sync, activity)| Some((sync, activity.running.as_ref()?, activity.holder.as_ref())))
+        .collect();
     let queued: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.queued.as_ref()?))).collect();
-    let elsewhere: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.holder.as_ref()?))).collect();
+    let elsewhere: Vec<_> = active()
+        .filter(|(_, activity)| activity.running.is_none())
+        .filter_map(|(sync, activity)| Some((sync, activity.holder.as_ref()?)))
+        .collect();
     html! {
         section id="running" aria-labelledby="running-h" {
             h2 id="running-h" { "Running now" }
             @if running.is_empty() && queued.is_empty() && elsewhere.is_empty() {
                 p class="calm" { "No run is in progress." }
             }
-            @for (index, (sync, run)) in running.iter().enumerate() {
+            @for (index, (sync, run, holder)) in running.iter().enumerate() {
                 article class="card" {
                     h3 {
                         a href=(run_path(&run.run)) { bdi { (shown_line(&sync.sync)) } }
                         " " span class="soft" { "started " (age(context.now, run.started_at)) " by "
-                            (shown_line(&run.started_by)) }
+                            (shown_line(&run.started_by))
+                            @if let Some(holder) = holder { ", at " (shown_line(holder)) } }
                     }
                     (progress(&format!("progress-{index}"), run))
                 }

@@ -16,7 +16,7 @@ use super::progress::progress;
 use super::runs::{charts, runs_table};
 use super::schedule::{scheduled_time, starts_at};
 use super::text::shown_line;
-use super::{mapping, respond, retry};
+use super::{mapping, mirror, respond, retry};
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
 use crate::service::views::{ActivityState, SyncView};
@@ -58,6 +58,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
             h2 id="status-h" { "Status" }
             (status(now, sync))
         }
+        (mirror::section(now, sync, detail.last.as_ref().and_then(|last| last.mirror.as_ref())))
         (group_search(&sync.sync, None))
         section id="history" aria-labelledby="history-h" {
             h2 id="history-h" { "Runs" }
@@ -127,13 +128,19 @@ fn actions(context: &PageContext, sync: &SyncView, incremental: bool) -> Markup 
 fn current_runs(context: &PageContext, sync: &SyncView) -> Markup {
     let running = sync.activity.as_ref().and_then(|activity| activity.running.as_ref());
     let queued = sync.activity.as_ref().and_then(|activity| activity.queued.as_ref());
+    let holder = sync.activity.as_ref().and_then(|activity| activity.holder.as_ref());
     html! {
         @if let Some(running) = running {
             section class="card" aria-labelledby="running-h" {
                 h2 id="running-h" { a href=(run_path(&running.run)) { "Current run" } " "
                     span class="soft" { "started " (age(context.now, running.started_at)) " by "
-                        (shown_line(&running.started_by)) } }
+                        (shown_line(&running.started_by))
+                        @if let Some(holder) = holder { ", at " (shown_line(holder)) } } }
                 (progress("progress", running))
+            }
+        } @else if let Some(holder) = holder {
+            section class="card" aria-labelledby="running-h" {
+                h2 id="running-h" { "In use " span class="soft" { "at " (shown_line(holder)) } }
             }
         }
         @if let Some(queued) = queued {

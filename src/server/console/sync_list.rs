@@ -10,6 +10,7 @@ use super::context::PageContext;
 use super::format::{age, distance, thousands};
 use super::health::Health;
 use super::links::{run_path, sync_path, with_query};
+use super::mirror;
 use super::params::Params;
 use super::runs::changed;
 use super::schedule::next_run;
@@ -79,6 +80,7 @@ fn sync_row(context: &PageContext, sync: &SyncView, spark: &Markup) -> Vec<Marku
                 (name(&sync.source)) " → " (name(&sync.destination))
                 @for tag in &sync.tags { " " a class="tag" href=(with_query("/", &[("tag", tag)])) { (name(tag)) } }
             }
+            @if let Some(note) = mirror::note(sync) { div class="soft" { (note) } }
         },
         html! { (Health::of(sync).badge().html()) div class="soft" { (state_badge(sync).word) } },
         match &sync.last_run {

@@ -15,7 +15,7 @@ use crate::config::Project;
 use crate::ledger::kept_requests::KeptRequest;
 use crate::ledger::mirror::MirrorRecord;
 use crate::ledger::{ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
-use crate::mapping::{Expr, Field, From, Mapping};
+use crate::mapping::{Compare, Expr, Field, From, Mapping};
 use crate::model::Op;
 use crate::model::document::{self, Document};
 use crate::scheduler::timetable::Timetable;
@@ -62,14 +62,35 @@ pub fn sync(
         },
         last_run: record.last.map(run),
         last_success_at: record.last_success_at,
-        mirror: record.mirror.map(|mirror| MirrorView {
-            unmirrored: mirror.unmirrored.len() as u64,
-            table: mirror.table,
-            keys: mirror.keys,
-            rows: mirror.rows,
-            made_at: mirror.made_at,
-        }),
+        compare: compare(project, mapping),
+        mirror: record.mirror.map(|record| mirror(record, &mapping.source)),
         activity: None,
+    }
+}
+
+/// Where its rows are to be compared: what the mapping says, or its source.
+fn compare(project: &Project, mapping: &Mapping) -> Compare {
+    let of_source = || {
+        let settings = project.settings.sources.get(&mapping.source)?;
+        let (_, text) = settings.values.texts().find(|(name, _)| *name == "compare")?;
+        serde_json::from_str(&text).ok()
+    };
+    mapping.compare.or_else(of_source).unwrap_or_default()
+}
+
+fn mirror(record: MirrorRecord, source: &str) -> MirrorView {
+    // A place is a source's name and a schema's.
+    let schema = record.place.strip_prefix(source).and_then(|rest| rest.strip_prefix('.'));
+    let schema = schema.unwrap_or_default().to_owned();
+    MirrorView {
+        unmirrored: record.unmirrored.len() as u64,
+        schema,
+        table: record.table,
+        keys: record.keys,
+        rows: record.rows,
+        made_at: record.made_at,
+        reason: Some(record.reason).filter(|reason| !reason.is_empty()),
+        behind_since: record.behind_since,
     }
 }
 

@@ -18,6 +18,7 @@ pub use self::destination::{DeliveryLimits, DestinationRun, DestinationView, Tra
 use crate::destination::DestinationSeal;
 pub use crate::io::http::exchange::{Excerpt, Exchange, HttpHeader};
 use crate::ledger::{ChangeOutcome, Comparison, GroupCounts, RunStatus};
+use crate::mapping::Compare;
 use crate::model::{Change, Traits};
 use crate::sync::RunOptions;
 use crate::sync::planned::ChangeFilter;
@@ -51,12 +52,20 @@ pub struct SyncView {
     pub last_run: Option<RunView>,
     /// When the last successful run ended: everything was delivered, or all but some rejected groups.
     pub last_success_at: Option<DateTime<Utc>>,
-    /// What its warehouse compares with; absent where rows are compared on this machine.
+    /// `warehouse` where its warehouse is to compare; absent where rows are compared on this machine.
+    #[serde(default, skip_serializing_if = "is_local")]
+    #[schemars(with = "String", extend("enum" = ["local", "warehouse"]))]
+    pub compare: Compare,
+    /// What its warehouse compares with; absent where there is no mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorView>,
-    /// What the daemon does about it; absent where no daemon runs.
+    /// What the daemon does about it; without a daemon, the run that a command has under way. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<SyncActivity>,
+}
+
+fn is_local(compare: &Compare) -> bool {
+    *compare == Compare::Local
 }
 
 /// The mirror of a sync: keys and fingerprints in its warehouse.
@@ -64,6 +73,9 @@ pub struct SyncView {
 pub struct MirrorView {
     /// Its table, without the schema.
     pub table: String,
+    /// The schema of its table.
+    #[serde(default)]
+    pub schema: String,
     /// Keys that it holds.
     pub keys: u64,
     /// Rows of the table; those that do not count any more go with a compaction.
@@ -72,6 +84,12 @@ pub struct MirrorView {
     pub unmirrored: u64,
     /// When it was made.
     pub made_at: DateTime<Utc>,
+    /// Why it was made then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when it is behind: there are keys that the next run compares in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_since: Option<DateTime<Utc>>,
 }
 
 /// When a sync runs.

@@ -211,7 +211,9 @@ fn sending(world: &World, run: &str, [one, two]: [Daemon; 2]) -> (Daemon, Daemon
 
 #[test]
 fn a_daemon_that_is_killed_is_taken_over_at_once_and_a_request_survives_it() {
-    let world = World::new(1, 120, Duration::from_secs(1));
+    // So many that the run goes on while the other one is asked about it: half a minute.
+    const GROUPS: usize = 300;
+    let world = World::new(1, GROUPS, Duration::from_secs(1));
     let places = [world.place("schedule = '0 0 1 1 *'", ""), world.place("schedule = '0 0 1 1 *'", "")];
     let daemons = [daemon(&places[0], "one"), daemon(&places[1], "two")];
     let run = daemons[0].trigger("sync_0", &json!({}));
@@ -223,7 +225,37 @@ fn a_daemon_that_is_killed_is_taken_over_at_once_and_a_request_survives_it() {
         shown["run"]["holder"].is_string().then_some(shown)
     });
     assert_eq!(shown["run"]["status"], "running", "{shown}");
-    assert!(shown["run"]["holder"].as_str().unwrap().starts_with(&format!("daemon {name} (process")), "{shown}");
+    let first = format!("daemon {name} (process");
+    assert!(shown["run"]["holder"].as_str().unwrap().starts_with(&first), "{shown}");
+    // And how far it is, like a run of its own.
+    until("the other knows how far it is", || {
+        let shown = two.get(&format!("/api/v1/runs/{run}")).is(200);
+        let done = shown["progress"]["done"].as_u64().filter(|done| *done > 0)?;
+        assert_eq!(
+            (&shown["progress"]["candidates"], &shown["progress"]["phase"], &shown["progress"]["run"]),
+            (&json!(GROUPS), &json!("sending"), &json!(run)),
+            "{shown}"
+        );
+        Some(done)
+    });
+    let activity = two.get("/api/v1/syncs/sync_0").is(200)["sync"]["activity"].clone();
+    assert_eq!(
+        (&activity["running"]["rows_read"], &activity["running"]["run"]),
+        (&json!(GROUPS), &json!(run)),
+        "{activity}"
+    );
+    for path in ["/", "/syncs/sync_0", &format!("/runs/{run}")] {
+        let page = two.get(path).text;
+        assert!(page.contains("<progress") && page.contains(&first), "{path}: {page}");
+    }
+    let metrics = two.get("/metrics").text;
+    for line in
+        ["groupcast_daemons 2", "groupcast_draining 0", "groupcast_leases_held 1", "groupcast_leases_lost_total 0"]
+    {
+        assert!(metrics.lines().any(|shown| shown == line), "{line}: {metrics}");
+    }
+    assert!(metrics.contains("groupcast_running{sync=\"sync_0\",destination=\"hook\"} 0"), "{metrics}");
+    assert!(one.get("/metrics").text.contains("groupcast_leases_held 2"), "its name and its run");
     let queued = one.trigger("sync_0", &json!({ "full": true }));
     let clock = SystemClock::start();
     drop(one.kill());
@@ -239,7 +271,7 @@ fn a_daemon_that_is_killed_is_taken_over_at_once_and_a_request_survives_it() {
     assert_eq!(world.runs().iter().filter(|row| row.run == queued).count(), 1, "it ran once");
     never_overlap(&world.runs());
     assert_eq!(world.receiver.faults(), Vec::<String>::new());
-    assert_eq!(world.receiver.holding("rev", &json!(0)), 120);
+    assert_eq!(world.receiver.holding("rev", &json!(0)), GROUPS);
 }
 
 #[test]
@@ -275,6 +307,7 @@ fn a_daemon_that_was_frozen_writes_nothing_more_of_its_syncs_and_goes_on_as_a_da
         before.iter().find(|row| row.run == run).map(|row| (&row.status, row.ended_at)),
         "it writes nothing more of that run"
     );
+    assert!(one.get("/metrics").text.contains("groupcast_leases_lost_total 1\n"), "{}", one.get("/metrics").text);
     // It goes on as a daemon.
     let ended = one.run("sync_1", &json!({}));
     assert_eq!(ended["run"]["status"], "succeeded", "{ended}");
@@ -349,6 +382,13 @@ fn a_command_elsewhere_runs_beside_a_daemon_and_is_seen_there() {
         syncs[0]["activity"]["holder"].as_str().map(str::to_owned)
     });
     assert!(seen.contains(&format!("process {}", command.pid())), "{seen}");
+    // How far it is, at the daemon and from a folder without one.
+    until("the daemon shows its progress", || {
+        let syncs = one.get("/api/v1/syncs").is(200);
+        (syncs[0]["activity"]["running"]["done"].as_u64() > Some(0)).then_some(())
+    });
+    let status = world.place(schedule, "").run(&["status"]).exits(0);
+    status.says(&["sending", "of 120 at process", "daemon one (process"]);
     // Its sync waits for it, and the daemon's own run comes after.
     let run = one.trigger("sync_0", &json!({}));
     command.wait().exits(0);
@@ -357,4 +397,39 @@ fn a_command_elsewhere_runs_beside_a_daemon_and_is_seen_there() {
     drop(one.stop().exits(0));
     never_overlap(&world.runs());
     assert_eq!(world.receiver.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_of_a_command_elsewhere_is_cancelled_from_a_daemon_as_by_ctrl_c() {
+    let world = World::new(2, 120, Duration::from_secs(1));
+    let schedule = "schedule = '0 0 1 1 *'";
+    let (place, elsewhere) = (world.place(schedule, ""), world.place(schedule, ""));
+    let one = daemon(&place, "one");
+    let command = elsewhere.start(&["run", "sync_0", "sync_1"]);
+    let run = until("the daemon shows the command's run", || {
+        let progress = one.get("/api/v1/syncs/sync_0").is(200)["sync"]["activity"]["running"].clone();
+        progress["run"].as_str().filter(|_| progress["done"].as_u64() > Some(0)).map(str::to_owned)
+    });
+    // WHEN it is cancelled at the daemon
+    let clock = SystemClock::start();
+    one.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).is(202);
+    let ended = one.ended(&run);
+    println!(
+        "cancelled {:.1} s after the request; the lease lasts {} s",
+        clock.elapsed().as_secs_f64(),
+        LEASE.as_secs()
+    );
+    // THEN it ends as by Ctrl-C, and the command continues with its other sync
+    assert_eq!(ended["run"]["status"], "cancelled", "{ended}");
+    assert_eq!(ended["run"]["error_kind"], "interrupted", "{ended}");
+    let counts = &ended["run"]["counts"];
+    assert_eq!(counts["delivered"].as_u64().unwrap() + counts["pending"].as_u64().unwrap(), 120, "{ended}");
+    world.receiver.slow(Duration::ZERO);
+    command.wait().exits(130).says(&["sync_0: cancelled by another process", "120 delivered"]);
+    // AND the next run sends the rest, once.
+    assert_eq!(one.run("sync_0", &json!({}))["run"]["status"], "succeeded");
+    drop(one.stop().exits(0));
+    never_overlap(&world.runs());
+    assert_eq!(world.receiver.faults(), Vec::<String>::new());
+    assert_eq!(world.receiver.holding("rev", &json!(0)), 240);
 }

@@ -78,6 +78,7 @@ fn overdue(since: Option<i64>) -> SyncView {
         }),
         last_run: None,
         last_success_at: None,
+        compare: Default::default(),
         mirror: None,
         activity: Some(SyncActivity {
             holder: None,

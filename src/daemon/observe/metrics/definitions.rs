@@ -259,6 +259,11 @@ pub(super) const METRICS: &[Metric] = &[
         "Scheduled times that passed without a run of their own: an earlier run was still going, or the daemon was down.",
         SyncEvent::Skipped,
     ),
+    counter(
+        "mirror_rebuilds_total",
+        "Runs that made the mirror anew: the first one, and those that could not rely on it.",
+        |ended| one(u64::from(ended.detail.mirror.as_ref().is_some_and(|mirror| mirror.rebuilt))),
+    ),
     event("panics_total", "Runs that panicked, which is a bug.", SyncEvent::Panicked),
     gauge("last_success_timestamp_seconds", "When a run last succeeded; absent before the first time.", |view, _| {
         view.last_success_at.map(unix_time)
@@ -296,8 +301,30 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("consecutive_failures", "Failed runs in a row.", |view, _| {
         Some(Sample::Count(u64::from(view.activity.as_ref()?.failures)))
     }),
-    gauge("running", "Whether a run is under way: 1 or 0.", |view, _| {
-        Some(flag(view.activity.as_ref()?.running.is_some()))
+    gauge("mirror_rows", "Rows of the mirror in the warehouse; absent without a mirror.", |view, _| {
+        Some(Sample::Count(view.mirror.as_ref()?.rows))
+    }),
+    gauge(
+        "mirror_unmirrored_keys",
+        "Keys that the mirror may not hold as they are, which the next run compares in any case; absent without a mirror.",
+        |view, _| Some(Sample::Count(view.mirror.as_ref()?.unmirrored)),
+    ),
+    gauge(
+        "mirror_behind_seconds",
+        "Time since there are such keys; 0 when there are none, absent without a mirror.",
+        |view, now| {
+            let behind_since = view.mirror.as_ref()?.behind_since;
+            Some(behind_since.map_or(Sample::Number(0.0), |since| seconds_since(since, now)))
+        },
+    ),
+    gauge(
+        "mirror_rebuild_timestamp_seconds",
+        "When the mirror was made or last rebuilt; absent without a mirror.",
+        |view, _| Some(unix_time(view.mirror.as_ref()?.made_at)),
+    ),
+    gauge("running", "Whether this daemon has a run under way: 1 or 0.", |view, _| {
+        let activity = view.activity.as_ref()?;
+        Some(flag(activity.running.is_some() && activity.holder.is_none()))
     }),
     gauge("paused", "Whether the sync is paused: 1 or 0.", |view, _| {
         Some(flag(view.activity.as_ref()?.paused_since.is_some()))
@@ -349,6 +376,27 @@ pub(super) const METRICS: &[Metric] = &[
     process("start_time_seconds", &[], "When the process started, as a Unix time.", |scrape| {
         plain(unix_time(scrape.about.started_at))
     }),
+    process("daemons", &[], "Daemons that use the ledger, this one included.", |scrape| {
+        plain(Sample::Count(scrape.daemons))
+    }),
+    process(
+        "draining",
+        &[],
+        "1 while the daemon is drained: it starts no run, and ends with those it has.",
+        |scrape| plain(flag(scrape.about.draining)),
+    ),
+    process(
+        "leases_held",
+        &[],
+        "Leases that this daemon has in the ledger: of its name, and of the syncs that it runs. 0 with a ledger in a file.",
+        |scrape| plain(Sample::Count(scrape.leases.held)),
+    ),
+    process(
+        "leases_lost_total",
+        &[],
+        "Leases that another process has taken from this daemon, because it did not extend them in time.",
+        |scrape| plain(Sample::Count(scrape.leases.lost)),
+    ),
     process("stopping", &[], "1 while the daemon shuts down.", |scrape| plain(flag(scrape.about.stopping))),
     process("build_info", &[("version", open)], "Always 1; the label has the version.", |scrape| {
         vec![(vec![scrape.about.version.clone()], Sample::Count(1))]

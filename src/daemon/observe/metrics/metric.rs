@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::sample::Sample;
+use crate::ledger::shared::LeaseCounts;
 use crate::service::api::About;
 use crate::service::views::{RunDetail, SyncView};
 
@@ -18,6 +19,10 @@ pub struct Scrape<'a> {
     pub alerts: [u64; 2],
     /// Reloads of the config that succeeded and failed; filled in by [`Metrics::render`](super::Metrics::render).
     pub reloads: [u64; 2],
+    /// Daemons that use the ledger, this one included.
+    pub daemons: u64,
+    /// This process's leases in the ledger.
+    pub leases: LeaseCounts,
     /// Lines of the log that were dropped.
     pub log_lines_dropped: u64,
     /// Now.

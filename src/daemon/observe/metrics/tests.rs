@@ -1,9 +1,12 @@
 //! The text and the numbers of the metrics, with a strict reader of the format in place of a scraper.
 
 use super::*;
+use crate::ledger::shared::LeaseCounts;
 use crate::ledger::{Comparison, GroupCounts, RunStatus};
 use crate::service::api::About;
-use crate::service::views::{ActivityState, RunView, ScheduleView, ScheduledTime, SyncActivity};
+use crate::service::tracker::Tracker;
+use crate::service::views::{ActivityState, MirrorView, RunView, ScheduleView, ScheduledTime, SyncActivity};
+use crate::sync::mirror::MirrorReport;
 use crate::sync::report::{Counts, Detail, OutcomeCounts};
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -35,7 +38,9 @@ fn about() -> About {
 
 fn scrape<'a>(syncs: &'a [SyncView], about: &'a About) -> Scrape<'a> {
     let mistaken = vec!["broken".to_owned()];
-    Scrape { syncs, mistaken, about, alerts: [5, 1], reloads: [0, 0], log_lines_dropped: 7, now: now() }
+    let leases = LeaseCounts { held: 3, lost: 2 };
+    let (alerts, reloads) = ([5, 1], [0, 0]);
+    Scrape { syncs, mistaken, about, alerts, reloads, daemons: 4, leases, log_lines_dropped: 7, now: now() }
 }
 
 fn view(sync: &str) -> SyncView {
@@ -56,6 +61,7 @@ fn view(sync: &str) -> SyncView {
         }),
         last_run: None,
         last_success_at: Some(at("2026-11-21T02:10:00Z")),
+        compare: Default::default(),
         mirror: None,
         activity: Some(SyncActivity {
             holder: None,
@@ -104,6 +110,7 @@ fn ended(sync: &str, status: RunStatus, by: &str) -> RunDetail {
             rate_wait_ms: 1_250,
             retry_wait_ms: 500,
             bytes: 2_048,
+            mirror: Some(MirrorReport { rebuilt: true, ..MirrorReport::default() }),
             ..Detail::default()
         },
         progress: None,
@@ -220,6 +227,7 @@ fn what_runs_did_adds_up() {
         (format!("run_duration_seconds_bucket{}", le("+Inf")), 2.0),
         (format!("skipped_scheduled_times_total{OF}"), 3.0),
         (format!("panics_total{OF}"), 1.0),
+        (format!("mirror_rebuilds_total{OF}"), 2.0),
         (r#"config_reloads_total{result="success"}"#.to_owned(), 1.0),
         (r#"config_reloads_total{result="failure"}"#.to_owned(), 1.0),
         (r#"alerts_total{result="sent"}"#.to_owned(), 5.0),
@@ -249,7 +257,25 @@ fn gauges_are_read_at_each_scrape() {
         sync_errors: Vec::new(),
         ..about()
     };
-    let text = metrics.render(scrape(&[view("accounts"), paused], &problems));
+    let mirror = MirrorView {
+        table: "groupcast_accounts_a".to_owned(),
+        schema: "groupcast_mirror".to_owned(),
+        keys: 100,
+        rows: 140,
+        unmirrored: 6,
+        made_at: at("2026-11-20T02:10:00Z"),
+        reason: None,
+        behind_since: Some(at("2026-11-22T02:09:00Z")),
+    };
+    let accounts = SyncView { mirror: Some(mirror), ..view("accounts") };
+    // A run of another daemon is in that one's metrics.
+    let mut elsewhere = view("elsewhere");
+    let activity = elsewhere.activity.as_mut().unwrap();
+    activity.running = Some(Tracker::new("r", now(), "schedule").progress());
+    let mut here = SyncView { sync: "here".to_owned(), ..elsewhere.clone() };
+    elsewhere.activity.as_mut().unwrap().holder = Some("daemon two".to_owned());
+    here.mirror = Some(MirrorView { unmirrored: 0, behind_since: None, ..accounts.mirror.clone().unwrap() });
+    let text = metrics.render(scrape(&[accounts, paused, elsewhere, here], &problems));
     let samples = read(&text);
     for (name, value) in [
         ("last_success_timestamp_seconds", at("2026-11-21T02:10:00Z").timestamp() as f64),
@@ -259,6 +285,10 @@ fn gauges_are_read_at_each_scrape() {
         ("synced_groups", 100.0),
         ("unconfirmed_groups", 2.0),
         ("rejected_groups", 3.0),
+        ("mirror_rows", 140.0),
+        ("mirror_unmirrored_keys", 6.0),
+        ("mirror_behind_seconds", 60.0),
+        ("mirror_rebuild_timestamp_seconds", at("2026-11-20T02:10:00Z").timestamp() as f64),
         ("enabled", 1.0),
         ("running", 0.0),
         ("paused", 0.0),
@@ -274,6 +304,13 @@ fn gauges_are_read_at_each_scrape() {
         ("runs_under_way", 1.0),
         ("runs_parallel_max", 4.0),
         ("stopping", 0.0),
+        ("daemons", 4.0),
+        ("draining", 0.0),
+        ("leases_held", 3.0),
+        ("leases_lost_total", 2.0),
+        (r#"running{sync="elsewhere",destination="crm"}"#, 0.0),
+        (r#"running{sync="here",destination="crm"}"#, 1.0),
+        (r#"mirror_behind_seconds{sync="here",destination="crm"}"#, 0.0),
         ("log_lines_dropped_total", 7.0),
         (r#"mapping_problem{sync="broken"}"#, 1.0),
         (r#"build_info{version="0.1.0"}"#, 1.0),
@@ -282,7 +319,9 @@ fn gauges_are_read_at_each_scrape() {
         assert_eq!(samples.get(&format!("groupcast_{series}")), Some(&value), "{series}");
     }
     let absent = ["lag_seconds", "last_success_timestamp_seconds", "overdue_seconds", "next_run_timestamp_seconds"];
-    for name in absent {
+    let of_mirror =
+        ["mirror_rows", "mirror_unmirrored_keys", "mirror_behind_seconds", "mirror_rebuild_timestamp_seconds"];
+    for name in absent.into_iter().chain(of_mirror) {
         assert!(!text.contains(&format!(r#"groupcast_{name}{{sync="paused""#)), "{name}");
     }
 }

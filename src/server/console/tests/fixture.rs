@@ -10,13 +10,15 @@ use crate::config::{Delivery, DestinationSettings};
 use crate::delivery::{Latency, LogLevel, LogLine, LogLines};
 use crate::io::http::exchange::{Excerpt, Exchange, HttpHeader, ReceivedResponse, SentRequest};
 use crate::ledger::{ChangeOutcome, GroupCounts, RunStatus};
+use crate::mapping::Compare;
 use crate::model::setting::SettingValues;
 use crate::model::{Change, Traits};
 use crate::service::views::{
-    ActivityState, ChangeView, DestinationView, GroupRequestView, MappingView, QueuedRunView, RunProgress, RunView,
-    ScheduleView, ScheduledTime, SyncActivity, SyncDetail, SyncView, TraitView, destination,
+    ActivityState, ChangeView, DestinationView, GroupRequestView, MappingView, MirrorView, QueuedRunView, RunProgress,
+    RunView, ScheduleView, ScheduledTime, SyncActivity, SyncDetail, SyncView, TraitView, destination,
 };
 use crate::sync::guard::Reading;
+use crate::sync::mirror::MirrorReport;
 use crate::sync::report::{Counts, Detail, OutcomeCounts};
 use crate::sync::timeline::Timeline;
 use crate::sync::trait_counts::TraitCounts;
@@ -241,6 +243,7 @@ pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleVi
             schedule,
             last_run: runs.first().cloned(),
             last_success_at: runs.iter().find(well).and_then(|run| run.ended_at),
+            compare: Default::default(),
             mirror: None,
             activity: Some(activity(state)),
         },
@@ -403,6 +406,27 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         },
     });
 
+    // Its mirror was replaced behind our back, and could not be written since.
+    all[2].sync.compare = Compare::Warehouse;
+    all[2].sync.mirror = Some(MirrorView {
+        table: "groupcast_crm_<b>_a".to_owned(),
+        schema: "groupcast_mirror".to_owned(),
+        keys: 5_230,
+        rows: 7_412,
+        unmirrored: 3,
+        made_at: at(1_500),
+        reason: Some("the mirror does not hold what it should".to_owned()),
+        behind_since: Some(at(71)),
+    });
+    let crm_run = all[2].last.as_mut().unwrap();
+    crm_run.mirror = Some(MirrorReport {
+        compared: Compare::Warehouse,
+        rows_read: 829,
+        keys: 5_230,
+        unmirrored: 3,
+        ..MirrorReport::default()
+    });
+
     all.push(sync("fresh", ActivityState::Manual, None, Vec::new()));
     all[3].sync.groups = GroupCounts::default();
     all.push(sync(
@@ -411,6 +435,11 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         None,
         vec![run("legacy", 1, 60_000, RunStatus::Succeeded, Some(counts(12, 12, 0)))],
     ));
+    all[4].sync.compare = Compare::Warehouse;
+    all[4].last.as_mut().unwrap().mirror = Some(MirrorReport {
+        reason: Some(format!("the mirror could not be made: {HOSTILE_WORDS}")),
+        ..MirrorReport::default()
+    });
     all.push(sync(
         "paused",
         ActivityState::Paused,

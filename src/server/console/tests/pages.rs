@@ -144,6 +144,55 @@ async fn a_sync_shows_its_mapping_guards_history_and_actions() {
 }
 
 #[tokio::test]
+async fn a_sync_that_its_warehouse_compares_shows_its_mirror_and_why_it_was_made_anew() {
+    let site = Site::open(FakeService::rich()).await;
+    let crm = site.get("/syncs/crm").await.body;
+    contains(
+        &crm,
+        &[
+            "Rows are comparedin the warehouse",
+            "compared in the warehouse; 829 rows left it",
+            "groupcast_mirror.groupcast_crm_&lt;b&gt;_a",
+            "5,230 keys in 7,412 rows about 296.5 kB",
+            "Last rebuilt21 Nov 02:12:00 UTC 25 h ago",
+            "the mirror does not hold what it should",
+            "3 keys, since 22 Nov 02:01:00 UTC 1 h 11 min ago",
+            "the next run compares them in any case",
+        ],
+    );
+    // One whose mirror cannot be made compares locally, and shows why.
+    let legacy = site.get("/syncs/legacy").await.body;
+    contains(
+        &legacy,
+        &[
+            "compared locally: the mirror could not be made: 400 Bad Request: &lt;img",
+            "There is no mirror until it can be made.",
+            "none; the next run of the whole model makes it",
+        ],
+    );
+    let list = site.get("/").await.body;
+    contains(&list, &["compared in the warehouse, 3 keys of the mirror waiting", "no mirror: compared locally"]);
+    // Where rows are compared locally, as ever, nothing is shown about mirrors.
+    assert!(!text_of(&site.get("/syncs/accounts").await.body).to_lowercase().contains("mirror"));
+}
+
+#[tokio::test]
+async fn a_run_of_another_daemon_shows_its_progress_and_where_it_is() {
+    let site = Site::open(FakeService::rich().with_run_elsewhere()).await;
+    let run = run_of(&site, "fresh", RunStatus::Running).await;
+    for path in ["/".to_owned(), "/syncs/fresh".to_owned(), format!("/runs/{run}")] {
+        let html = site.get(&path).await.body;
+        contains(
+            &html,
+            &["daemon two&lt;b&gt; (process 7 on web-2)", "300 of 900 groups done", "905 rows, 31 requests"],
+        );
+        assert!(html.contains(r#"data-refresh="often""#), "{path}");
+    }
+    contains(&site.get(&format!("/runs/{run}")).await.body, &["Runs at", "Cancel this run"]);
+    contains(&site.get("/syncs/fresh").await.body, &["by schedule, at daemon two"]);
+}
+
+#[tokio::test]
 async fn a_guard_is_accepted_by_ticking_its_figures() {
     let site = Site::open(FakeService::rich()).await;
     let run = run_of(&site, "billing", RunStatus::StoppedByGuard).await;

@@ -111,6 +111,35 @@ impl FakeService {
         self
     }
 
+    /// A run of another daemon under way.
+    pub(super) fn with_run_elsewhere(self) -> FakeService {
+        let holder = Some("daemon two<b> (process 7 on web-2)".to_owned());
+        {
+            let world = &mut *self.world.lock();
+            let known = world.syncs.iter_mut().find(|known| known.sync.sync == "fresh").unwrap();
+            let view = RunView { holder: holder.clone(), ..run("fresh", 7, 1, RunStatus::Running, None) };
+            let progress = RunProgress {
+                run: view.run.clone(),
+                started_at: view.started_at,
+                started_by: view.started_by.clone(),
+                phase: "sending".to_owned(),
+                rows_read: 905,
+                candidates: Some(900),
+                done: 300,
+                requests: 31,
+                retries: 0,
+                per_second: None,
+            };
+            let running = Some(progress.clone());
+            known.sync.activity = Some(SyncActivity { running, holder, ..activity(ActivityState::Running) });
+            known.sync.last_run = Some(view.clone());
+            known.runs.insert(0, view.clone());
+            let (detail, progress) = (Detail::default(), Some(progress));
+            world.runs.insert(0, RunDetail { run: view, detail, progress, rejected: Vec::new() });
+        }
+        self
+    }
+
     /// What was ordered so far.
     pub(super) fn orders(&self) -> Vec<String> {
         self.world.lock().orders.clone()

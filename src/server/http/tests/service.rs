@@ -171,6 +171,7 @@ fn sync_view() -> SyncView {
         }),
         last_run: Some(run_view()),
         last_success_at: Some(at()),
+        compare: Default::default(),
         mirror: None,
         activity: Some(activity()),
     }
