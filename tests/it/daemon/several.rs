@@ -276,13 +276,16 @@ fn a_daemon_that_is_killed_is_taken_over_at_once_and_a_request_survives_it() {
 
 #[test]
 fn a_daemon_that_was_frozen_writes_nothing_more_of_its_syncs_and_goes_on_as_a_daemon() {
-    let world = World::new(2, 60, Duration::from_secs(1));
+    // So many that the run is not over before the daemon is frozen.
+    const GROUPS: usize = 200;
+    let world = World::new(2, GROUPS, Duration::from_secs(1));
     let schedule = "schedule = '0 0 1 1 *'";
     let places = [world.place(schedule, ""), world.place(schedule, "")];
     let daemons = [daemon(&places[0], "one"), daemon(&places[1], "two")];
     let run = daemons[0].trigger("sync_0", &json!({}));
     let (one, two) = sending(&world, &run, daemons);
     one.signal("STOP");
+    world.receiver.slow(Duration::from_millis(50));
     let clock = SystemClock::start();
     // The lease, the destination's timeout, and how long the operating system goes on sending.
     let expected = LEASE + Duration::from_secs(5) + LATE_MAX;
@@ -314,7 +317,7 @@ fn a_daemon_that_was_frozen_writes_nothing_more_of_its_syncs_and_goes_on_as_a_da
     drop((one.stop().exits(0), two.stop().exits(0)));
     never_overlap(&world.runs());
     assert_eq!(world.receiver.faults(), Vec::<String>::new());
-    assert_eq!(world.receiver.holding("rev", &json!(0)), 120);
+    assert_eq!(world.receiver.holding("rev", &json!(0)), 2 * GROUPS);
 }
 
 #[test]
