@@ -365,6 +365,7 @@ impl Session<'_> {
         *is_reserved = true;
         let mut kept = record.clone();
         kept.unmirror(keys.iter().map(|key| key.key.clone()), self.clock.now());
+        record.behind_since = kept.behind_since;
         kept.store(self.ledger.kv(), &self.mapping.name).await
     }
 

@@ -231,7 +231,7 @@ async fn runs_of_a_part_and_runs_that_compare_here_leave_nothing_hidden() {
 #[tokio::test]
 async fn a_mirror_of_many_changes_is_compacted_and_status_shows_it() {
     let bench = Bench::new().await;
-    bench.place.run(&["status"]).exits(0).says(&["mirror", "none"]);
+    bench.place.run(&["status"]).exits(0).says(&["MIRROR", "none"]);
     bench.run().await;
     let status = bench.place.run(&["status", "--json"]).exits(0).json();
     let shown = &status["syncs"][0]["mirror"];

@@ -75,7 +75,7 @@ fn about(now: DateTime<Utc>, mirror: &MirrorView, wants: bool) -> Vec<(&'static 
             "Last rebuilt",
             html! {
                 (time(now, mirror.made_at))
-                @if let Some(reason) = &mirror.reason { div class="message" { (shown(reason)) } }
+                @if let Some(reason) = &mirror.reason { div class="soft" { (shown(reason)) } }
             },
         ),
     ];
