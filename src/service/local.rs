@@ -270,6 +270,7 @@ impl Service for LocalService {
         let ledger = self.shared.ledger.connect(Access::ReadWrite)?;
         let run = self.shared.new_run().await?;
         let _claim = self.claim(sync, &run).await?;
+        monitor.assigned(&run);
         let tracker = Arc::new(Tracker::new(&run, self.now(), BY_COMMAND_LINE));
         self.shared.running.lock().insert(sync.to_owned(), Arc::clone(&tracker));
         let origin = RunOrigin { run: Some(run), ..RunOrigin::of(BY_COMMAND_LINE) };
