@@ -14,12 +14,13 @@ use crate::config::{Diagnostics, Project};
 use crate::delivery::{self, ReadBackClient};
 use crate::destination::readback::ReadBackQuery;
 use crate::destination::{MappingFinding, TraitShape};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::http::{CallLimits, HttpClient, Transport};
 use crate::io::{Random, SystemClock};
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::{At, MappingFile, check};
 use crate::model::cell::As;
+use crate::service::api::ServiceError;
 use crate::service::open::{self, Failure};
 
 /// Longest a destination may take to respond to a check. Any response will do.
@@ -33,8 +34,8 @@ pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
 pub(super) async fn check_project(cli: &Cli, project: Arc<Project>, connect: bool) -> Result<u8, Failure> {
     let mut problems = project.problems.clone();
     problems.append(super::test::test_files_of(&project).1);
+    let mut found = renamed(cli, &project, connect).await?;
     if connect {
-        let mut found = renamed(cli, &project).await?;
         let http_client = HttpClient::new()?;
         for file in &project.mappings {
             match unavailable(&project, file, &http_client).await? {
@@ -66,8 +67,8 @@ pub(super) async fn check_project(cli: &Cli, project: Arc<Project>, connect: boo
                 Err(error) => found.push(unreachable(file, &error)),
             }
         }
-        problems.append(Diagnostics::about(&project.mappings, found));
     }
+    problems.append(Diagnostics::about(&project.mappings, found));
     let code = if problems.has_errors() { 2 } else { 0 };
     if cli.json {
         print_json(&json!({ "problems": problems.shown() }));
@@ -90,14 +91,30 @@ pub(super) async fn check_project(cli: &Cli, project: Arc<Project>, connect: boo
     Ok(code)
 }
 
-/// Mappings that may have been renamed, as far as the ledger shows it. Without a ledger there is nothing to lose.
-async fn renamed(cli: &Cli, project: &Arc<Project>) -> Result<Vec<Diagnostic>, Failure> {
+/// Mappings that may have been renamed, as far as the ledger shows it. Without a ledger there is nothing to lose, and one in a
+/// database is read only where `connect` allows it. A ledger that is in use is no mistake in these files, nor is one that
+/// cannot be read, where files alone are checked: what it would have shown is missing, with a warning.
+async fn renamed(cli: &Cli, project: &Arc<Project>, connect: bool) -> Result<Vec<Diagnostic>, Failure> {
     let state = &project.settings.state;
-    if state.database.is_none() && !state.path.exists() {
+    let is_there = if state.database.is_some() { connect } else { state.path.exists() };
+    if !is_there {
         return Ok(Vec::new());
     }
-    let opened = service::open(cli, project, Access::Read).await?;
-    let orphaned = opened.service.orphaned_syncs().await?;
+    let read = async {
+        let opened = service::open(cli, project, Access::Read).await?;
+        opened.service.orphaned_syncs().await.map_err(ServiceError::into_error)
+    };
+    let orphaned = match read.await {
+        Ok(orphaned) => orphaned,
+        Err(error) if connect && error.kind() != Kind::LedgerBusy => return Err(error.into()),
+        Err(error) => {
+            if !cli.json {
+                let what = format!("renamed mappings are not looked for: {error}");
+                screen::print_warning(&what, error.advice().unwrap_or("`groupcast doctor` looks at the ledger"));
+            }
+            return Ok(Vec::new());
+        }
+    };
     let found = project.mappings.iter().filter_map(|file| {
         let (what, advice) = orphaned.iter().find_map(|orphan| renamed_to(orphan, &file.mapping.name))?;
         Some(Diagnostic::warning(&file.mapping.file, &At::default(), what).help(&advice))

@@ -365,6 +365,9 @@ shapes! {
     struct FailedRun {
         /// The sync.
         sync: String,
+        /// The run's id; absent where none was recorded.
+        #[schemars(skip_serializing_if = "Option::is_none")]
+        run: Option<String>,
         /// How it ended.
         status: RunStatus,
         /// Why.

@@ -23,6 +23,8 @@ pub(super) struct Progress {
 
 struct State {
     bar: Option<ProgressBar>,
+    /// The run's id.
+    run: Option<String>,
     done: u64,
     decile: u64,
 }
@@ -50,12 +52,17 @@ impl Progress {
             bar
         });
         let decile = if display == Display::Quiet { u64::MAX } else { 0 };
-        Progress { name: name.to_owned(), source: None, state: Mutex::new(State { bar, done: 0, decile }) }
+        Progress { name: name.to_owned(), source: None, state: Mutex::new(State { bar, run: None, done: 0, decile }) }
     }
 
     /// The same for runs of the process `source`, if it is another one.
     pub(super) fn of(self, source: Option<&str>) -> Progress {
         Progress { source: source.map(str::to_owned), ..self }
+    }
+
+    /// The run's id, where it got one: also one that failed is on record.
+    pub(super) fn run(&self) -> Option<String> {
+        self.state.lock().run.clone()
     }
 
     /// Prints a line, above the bar if there is one.
@@ -81,7 +88,12 @@ impl Progress {
 }
 
 impl RunMonitor for Progress {
+    fn assigned(&self, run: &str) {
+        self.state.lock().run.get_or_insert_with(|| run.to_owned());
+    }
+
     fn submitted(&self, run: &EnqueuedRun) {
+        self.assigned(&run.run);
         let source = self.source.as_deref().unwrap_or_default();
         let joined = if run.joined { ", which was queued already" } else { "" };
         self.line(&format!("{}: submitted to {source} (run {}{joined})", self.name, run.run));

@@ -67,7 +67,7 @@ pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
         let progress = Progress::new(sync, display).of(opened.source.as_deref());
         let run = opened.service.execute(sync, &options, &progress, signal.clone()).await;
         progress.finish();
-        finished.take(sync, run.map_err(|error| with_sync(error.into(), sync)))?;
+        finished.take(sync, progress.run().as_deref(), run.map_err(|error| with_sync(error.into(), sync)))?;
     }
     if plan.is_none() {
         finished.broken(&project, &selection)?;
@@ -132,9 +132,14 @@ impl FinishedRuns<'_> {
         self.code = worse(self.code, Kind::Interrupted.exit_code());
     }
 
-    /// The end of one run. A failure stops none of the others.
-    pub(super) fn take(&mut self, sync: &str, run: Result<Report, Failure>) -> Result<(), Failure> {
-        match run {
+    /// The end of one run, with its id if it got one. A failure stops none of the others.
+    pub(super) fn take(
+        &mut self,
+        sync: &str,
+        run: Option<&str>,
+        result: Result<Report, Failure>,
+    ) -> Result<(), Failure> {
+        match result {
             Ok(report) => {
                 self.code = worse(self.code, report.exit_code());
                 if self.cli.json {
@@ -149,11 +154,15 @@ impl FinishedRuns<'_> {
                     Kind::Interrupted => RunStatus::Incomplete,
                     _ => RunStatus::Failed,
                 };
-                self.json.push(json!({"sync": sync, "status": status, "error": error_json(&error)}));
+                let mut end = json!({"sync": sync, "status": status, "error": error_json(&error)});
+                if let Some(run) = run {
+                    end["run"] = json!(run);
+                }
+                self.json.push(end);
                 self.code = worse(self.code, error.kind().exit_code());
             }
             Err(failure @ Failure::Problems(_)) if self.cli.json => {
-                return self.take(sync, Err(Failure::Error(failure.as_error())));
+                return self.take(sync, run, Err(Failure::Error(failure.as_error())));
             }
             Err(failure) => self.code = worse(self.code, super::show_failure(self.cli, &failure)),
         }
@@ -164,7 +173,7 @@ impl FinishedRuns<'_> {
     fn broken(&mut self, project: &Project, selection: &Selection) -> Result<(), Failure> {
         let all = selection.broken(project).into_iter();
         all.filter_map(|broken| Some((&broken.name, project.mistakes(&broken.name)?)))
-            .try_for_each(|(name, mistakes)| self.take(name, Err(mistakes.into())))
+            .try_for_each(|(name, mistakes)| self.take(name, None, Err(mistakes.into())))
     }
 
     /// The command's exit code, after the last line.

@@ -3,7 +3,6 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use tokio::sync::watch;
 
@@ -17,14 +16,12 @@ use super::text;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::io::files;
-use crate::service::api::{EnqueuedRun, RunMonitor};
 use crate::service::follow;
 use crate::service::open::Failure;
 use crate::service::open::selection::Selection;
 use crate::service::url::DaemonUrl;
-use crate::service::views::RunProgress;
+use crate::sync::RunOptions;
 use crate::sync::plan_file::{self, SealedPlan};
-use crate::sync::{Event, Monitor, RunOptions};
 
 /// Where the token is, unless `--token-file` names a file.
 const TOKEN_VARIABLE: &str = "GROUPCAST_TOKEN";
@@ -65,11 +62,11 @@ pub(super) async fn run_at(cli: &Cli, args: &RunArgs, url: &str) -> Result<u8, F
             finished.interrupted();
             break;
         }
-        let (run, page) = followed(cli, &daemon, (sync, options), url, signal.clone()).await;
-        let taken = finished.take(sync, run);
+        let (result, run) = followed(cli, &daemon, (sync, options), url, signal.clone()).await;
+        let taken = finished.take(sync, run.as_deref(), result);
         // Last, where orchestrators take a command's last line for its result.
-        if let (Some(page), false) = (page, cli.json) {
-            text::written(writeln!(screen::stdout(), "{}", paint(DIM, page)))?;
+        if let (Some(run), false) = (run, cli.json) {
+            text::written(writeln!(screen::stdout(), "{}", paint(DIM, daemon.run_page(&run))))?;
         }
         taken?;
     }
@@ -94,7 +91,7 @@ async fn planned_runs(
     Ok(chosen.into_iter().map(|of| (of.sync.clone(), of.run_options(options, &file))).collect())
 }
 
-/// Runs a sync to its end; also the address of the run's page.
+/// Runs a sync to its end; also the run's id, where it got one.
 async fn followed(
     cli: &Cli,
     daemon: &DaemonUrl,
@@ -104,38 +101,9 @@ async fn followed(
 ) -> (Result<crate::sync::report::Report, Failure>, Option<String>) {
     let display = if cli.json { Display::Quiet } else { Display::Bar };
     let progress = Progress::new(sync, display).of(Some(url));
-    let monitor = NotedRun { progress: &progress, run: OnceLock::new() };
-    let run = follow::execute(daemon, sync, options, &monitor, signal).await;
+    let result = follow::execute(daemon, sync, options, &progress, signal).await;
     progress.finish();
-    let page = monitor.run.get().map(|run| daemon.run_page(run));
-    (run.map_err(|error| with_sync(error.into(), sync)), page)
-}
-
-/// Notes the run's id: it is shown also where the run fails.
-struct NotedRun<'a> {
-    progress: &'a Progress,
-    run: OnceLock<String>,
-}
-
-impl Monitor for NotedRun<'_> {
-    fn note(&self, event: Event<'_>) {
-        self.progress.note(event);
-    }
-}
-
-impl RunMonitor for NotedRun<'_> {
-    fn submitted(&self, run: &EnqueuedRun) {
-        self.run.get_or_init(|| run.run.clone());
-        self.progress.submitted(run);
-    }
-
-    fn queued(&self) {
-        self.progress.queued();
-    }
-
-    fn progress(&self, at: &RunProgress) {
-        RunMonitor::progress(self.progress, at);
-    }
+    (result.map_err(|error| with_sync(error.into(), sync)), progress.run())
 }
 
 /// The token of the API: from a file, or from the environment.

@@ -100,6 +100,8 @@ pub type PlanStream = ResultStream<PlanPart, PlanView>;
 
 /// Watches a run that may take place in another process.
 pub trait RunMonitor: Monitor {
+    /// This process runs it, and records it under this id however it ends.
+    fn assigned(&self, _run: &str) {}
     /// The run was submitted to another process.
     fn submitted(&self, run: &EnqueuedRun);
     /// The run is queued behind others.

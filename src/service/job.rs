@@ -100,6 +100,7 @@ impl Job<'_> {
         Session {
             mapping: &self.file.mapping,
             fingerprint,
+            syncs: Some(self.context.project.names()),
             destination: self.configured().ok(),
             ledger: self.context.ledger,
             delivery,

@@ -293,6 +293,7 @@ impl Service for LocalService {
         let ledger = self.shared.ledger.connect(Access::ReadWrite)?;
         let run = self.shared.new_run().await?;
         let claim = self.claim(sync, &run).await?;
+        monitor.assigned(&run);
         let tracker = Tracker::new(&run, self.now(), BY_COMMAND_LINE).timed(Arc::new(SystemClock::start()));
         let tracker = Arc::new(tracker);
         if let Some(claim) = &claim {

@@ -20,8 +20,8 @@ use crate::source::dbt::DbtState;
 use super::decide::{Action, Decision};
 
 /// The guards, by the name that `--accept` takes.
-pub const NAMES: [&str; 9] =
-    ["dbt", "keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
+pub const NAMES: [&str; 10] =
+    ["dbt", "renamed", "keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
 
 /// What the decisions of all candidates would do to the synced state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +65,17 @@ impl Impact {
     }
 }
 
+/// What is synced under the name that a sync seems to have had before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerName {
+    /// The former name.
+    pub sync: String,
+    /// The sync's name now.
+    pub now: String,
+    /// How many groups are synced under the former one.
+    pub synced: u64,
+}
+
 /// The guards of one run.
 pub struct GuardSet<'a> {
     /// The mapping's thresholds.
@@ -75,6 +86,8 @@ pub struct GuardSet<'a> {
     pub accepted: &'a BTreeSet<String>,
     /// Whether the rows are the whole model.
     pub full: bool,
+    /// What is synced under a former name of the sync, where this run would send it again.
+    pub former: Option<FormerName>,
     /// How dbt's last build of the model went, or why that is not known; none where no guard asks.
     pub dbt: Option<Result<DbtState, String>>,
     /// When the run began.
@@ -146,7 +159,7 @@ impl GuardSet<'_> {
         impact: Option<&Impact>,
         first: Option<&Impact>,
     ) -> Vec<Reading> {
-        let mut readings = vec![self.of_dbt()];
+        let mut readings = vec![self.of_dbt(), self.of_former_name()];
         readings.extend(self.of_comparison(found, rows_before));
         readings.extend(self.of_impact(found, impact));
         readings.push(self.of_first_page(first));
@@ -183,6 +196,25 @@ impl GuardSet<'_> {
         let figure = (u64::from(problem.is_some()), u64::from(self.dbt.is_some()));
         Reading::count("dbt", "builds of the model by dbt that failed or are too old", figure, problem.is_some())
             .explained(|| problem.unwrap_or_default(), "look at dbt's log and run it again")
+    }
+
+    /// What is synced under a former name. There is no share of it that is harmless: all of it would be sent again.
+    fn of_former_name(&self) -> Reading {
+        let synced = self.former.as_ref().map_or(0, |former| former.synced);
+        let reading = Reading::count("renamed", "groups synced under a former name", (synced, 0), synced > 0);
+        let Some(FormerName { sync, now, .. }) = &self.former else { return reading };
+        reading.explained(
+            || {
+                format!(
+                    "`{now}` has nothing synced, and {synced} groups of `{sync}`, which has no mapping, are synced to the same \
+                     destination"
+                )
+            },
+            &format!(
+                "if the file was renamed, `groupcast ledger rename {sync} {now}` keeps what is synced, and otherwise \
+                 `groupcast ledger drop {sync}` removes it"
+            ),
+        )
     }
 
     /// What the comparison alone shows: keys, an empty source, a drop of rows, groups that left.
@@ -355,7 +387,7 @@ mod tests {
 
     fn set<'a>(guards: &'a Guards, accepted: &'a BTreeSet<String>) -> GuardSet<'a> {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        GuardSet { guards, on_duplicate: OnDuplicate::Fail, accepted, full: true, dbt: None, now }
+        GuardSet { guards, on_duplicate: OnDuplicate::Fail, accepted, full: true, former: None, dbt: None, now }
     }
 
     impl GuardSet<'_> {
@@ -430,6 +462,22 @@ mod tests {
             assert!(error.to_string().contains(words), "{error}");
             assert!(error.advice().unwrap().contains("--accept dbt"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_synced_under_a_former_name_stops_a_run() {
+        let (guards, accepted) = (Guards::default(), BTreeSet::new());
+        let former = FormerName { sync: "accounts".to_owned(), now: "crm".to_owned(), synced: 1_200 };
+        let found = Comparison { rows: 1_250, new: 1_250, ..Comparison::default() };
+        let renamed = GuardSet { former: Some(former), ..set(&guards, &accepted) };
+        let error = renamed.comparison(&found, None).unwrap_err();
+        assert!(error.to_string().contains("`crm` has nothing synced, and 1200 groups of `accounts`"), "{error}");
+        for advice in ["`groupcast ledger rename accounts crm`", "`groupcast ledger drop accounts`", "--accept renamed"]
+        {
+            assert!(error.advice().unwrap().contains(advice), "{error}");
+        }
+        let accepted = BTreeSet::from(["renamed".to_owned()]);
+        assert!(GuardSet { accepted: &accepted, ..renamed }.comparison(&found, None).is_ok());
     }
 
     #[test]

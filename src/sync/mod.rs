@@ -10,7 +10,7 @@
 //! | `session`, `start` | what a run needs; its id and target |
 //! | `run`, `plan`, `adopt`, `verify` | the four things that can be done with a sync |
 //! | `reader`, `read`, `unchanged`, `mirror` | the rows and the comparison; whether reading can be skipped, or left to the warehouse |
-//! | `guard` | what stops a run before anything is sent |
+//! | `guard`, `former_name` | what stops a run before anything is sent |
 //! | `decide`, `send`, `record` | pages of decisions, on their way and after it |
 //! | `planned`, `plan_file` | changes as a plan shows and keeps them |
 //! | `report`, `timeline`, `trait_counts`, `requests`, `request_log` | what is known afterwards |
@@ -18,6 +18,7 @@
 mod adopt;
 mod approved;
 pub mod decide;
+mod former_name;
 pub mod group_keys;
 pub mod guard;
 pub mod mirror;

@@ -1,7 +1,7 @@
 //! A plan: what a run would do, decided by the same code, with nothing written or sent.
 
 use super::decide::Decision;
-use super::guard::{self, Impact};
+use super::guard::{self, GuardSet, Impact};
 use super::reader::Reader;
 use super::record::count;
 use super::report::Counts;
@@ -54,7 +54,8 @@ pub async fn plan(
         first.get_or_insert_with(|| impact.clone());
         show(&page)?;
     }
-    let guards = session.guard_set(phase.full, phase.started_at);
+    let former = session.former_name(&phase.found).await?;
+    let guards = GuardSet { former, ..session.guard_set(phase.full, phase.started_at) };
     let readings = guards.readings(&phase.found, session.rows_before(&phase), Some(&impact), first.as_ref());
     let guarded = guards.stopping(&readings).cloned();
     let (sync, mapping) = (session.mapping.name.clone(), session.fingerprint.to_owned());

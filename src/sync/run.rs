@@ -217,7 +217,8 @@ impl Session<'_> {
         detail.mirror = phase.without_mirror.take();
         detail.remarks.extend(detail.mirror.as_ref().and_then(MirrorReport::remark));
         detail.remarks.extend(mirror.as_ref().and_then(|mirror| mirror.report.remark()));
-        let guards = self.guard_set(phase.full, phase.started_at);
+        let former = self.former_name(&phase.found).await?;
+        let guards = GuardSet { former, ..self.guard_set(phase.full, phase.started_at) };
         let before = self.rows_before(&phase);
         detail.full = phase.full;
         detail.remarks.extend(self.remark_about_cursor(&phase));

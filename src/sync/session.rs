@@ -64,6 +64,9 @@ pub struct Session<'a> {
     pub mapping: &'a Mapping,
     /// Its fingerprint.
     pub fingerprint: &'a str,
+    /// Every sync of the project: groups of another are those of a mapping that is gone, or has a new name. None where the ledger
+    /// has no others'.
+    pub syncs: Option<Vec<&'a str>>,
     /// Its destination as it is configured: a plan seals its settings.
     pub destination: Option<ConfiguredDestination<'a>>,
     /// The ledger.
@@ -99,6 +102,7 @@ impl Session<'_> {
             on_duplicate: self.mapping.policy.on_duplicate,
             accepted: &self.options.accept,
             full,
+            former: None,
             dbt: self.mapping.dbt.as_ref().filter(|_| asks).map(dbt::state),
             now,
         }

@@ -39,7 +39,7 @@ impl Session<'_> {
     }
 
     /// Whom the documents of this sync are sent to.
-    fn target(&self) -> [&str; 2] {
+    pub(super) fn target(&self) -> [&str; 2] {
         [&self.mapping.destination, &self.mapping.group_type]
     }
 

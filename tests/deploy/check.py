@@ -251,6 +251,153 @@ def dbt_hook(_):
     expect("nobody there", "answer none" in said, said)
 
 
+# What the examples for orchestrators use of these: enough to run their functions, and to see what they report.
+STUBS = {
+    "dagster.py": """
+class AssetExecutionContext: ...
+class MetadataValue:
+    url = staticmethod(str)
+class MaterializeResult:
+    def __init__(self, metadata): self.metadata = metadata
+class Failure(Exception):
+    def __init__(self, description, metadata): super().__init__(description); self.metadata = metadata
+class Definitions:
+    def __init__(self, assets): self.assets = assets
+def asset(**_): return lambda function: function
+""",
+    "prefect/__init__.py": "def flow(function): return function\ndef task(**_): return lambda function: function\n",
+    "prefect/artifacts.py": "links = []\ndef create_link_artifact(key, link): links.append(link)\n",
+    "airflow/sdk.py": """
+class DAG:
+    def __init__(self, *_, **__): ...
+    def __enter__(self): return self
+    def __exit__(self, *_): ...
+""",
+    "airflow/providers/standard/operators/bash.py": """
+operators = []
+def BashOperator(**given): operators.append(given)
+""",
+}
+# Runs an example's function, and prints what came of it as JSON.
+CALLS = {
+    "prefect": """
+import prefect.artifacts, prefect_groupcast
+try: result = {"counts": prefect_groupcast.nightly(sys.argv[1:])}
+except RuntimeError as error: result = {"error": str(error)}
+result["links"] = prefect.artifacts.links
+""",
+    "dagster": """
+import dagster, dagster_groupcast
+try: result = dagster_groupcast.amplitude_accounts(None).metadata
+except dagster.Failure as error: result = {"error": str(error), **error.metadata}
+""",
+    "airflow": """
+import airflow_groupcast
+from airflow.providers.standard.operators.bash import operators
+[result] = [{"command": one["bash_command"], "append": one["append_env"]} for one in operators]
+""",
+}
+
+
+class Orchestrators:
+    """A machine with the program, the daemon's address and its token, and nothing else of ours."""
+
+    def __init__(self, work, url):
+        self.url, examples = url, DEPLOY / "orchestrators"
+        self.paths = [str(work / "stubs"), str(examples)]
+        for name, text in STUBS.items():
+            file = work / "stubs" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        bin = work / "bin"
+        bin.mkdir()
+        (bin / "groupcast").symlink_to(GROUPCAST)
+        # moreutils' `chronic`, but for what it hides.
+        (bin / "chronic").write_text('#!/bin/sh\nexec "$@"\n')
+        (bin / "chronic").chmod(0o755)
+        token = work / "token"
+        token.write_text(SECRETS["GROUPCAST_TOKEN"] + "\n")
+        token.chmod(0o600)
+        path = f"{bin}:{os.environ['PATH']}"
+        self.plain = environment(PATH=path, no_proxy="127.0.0.1", GROUPCAST_URL=url)
+        self.env = self.plain | {"GROUPCAST_TOKEN": SECRETS["GROUPCAST_TOKEN"]}
+        [line] = [line for line in (examples / "crontab").read_text().splitlines() if line[:1].isdigit()]
+        self.cron = line.split(None, 5)[5].replace("/etc/groupcast/token", str(token))
+        self.work = work
+
+    def call(self, name, *arguments):
+        script = f"import json, sys\nsys.path[:0] = {self.paths!r}\n{CALLS[name]}\nprint(json.dumps(result))"
+        said = run(sys.executable, "-c", script, *arguments, env=self.env, cwd=self.work)
+        return json.loads(said.splitlines()[-1])
+
+    def shell(self, command, code, env):
+        said = run("bash", "-c", command, code=code, env=env, cwd=self.work)
+        return said.rstrip().splitlines()[-1] if code == 0 else said
+
+    def is_page(self, link):
+        """Whether a link leads to a run's page."""
+        expect("the link is a run's", link.startswith(f"{self.url}/runs/"), link)
+        request = urllib.request.Request(link, headers={"Authorization": f"Bearer {SECRETS['GROUPCAST_TOKEN']}"})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as page:
+            return page.status == 200 and link.rsplit("/", 1)[1] in page.read().decode()
+
+
+def orchestrators(work):
+    """Each example has a daemon run syncs, waits, links to the run's page, and fails when the run does."""
+    project = work / "project"
+    run(GROUPCAST, "init", project, "--sample")
+    mapping = project / "mappings/accounts.toml"
+    text = mapping.read_text().replace("source = ", 'tags = ["nightly"]\nsource = ', 1)
+    mapping.write_text(text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    machine = Orchestrators(work, f"http://{listen}")
+    given = environment(GROUPCAST__DAEMON__LISTEN=listen, GROUPCAST__DAEMON__TOKEN=SECRETS["GROUPCAST_TOKEN"])
+    log = (work / "daemon.log").open("w")
+    daemon = subprocess.Popen([str(GROUPCAST), "-C", str(project), "daemon"], env=given, stdout=log, stderr=log)
+    try:
+        for _ in range(300):
+            try:
+                with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{machine.url}/readyz", timeout=5):
+                    break
+            except OSError:
+                time.sleep(0.1)
+        # WHEN each of them runs the sync THEN the first sends 300 groups, and every one ends well with a link to its run
+        first = machine.call("prefect", "accounts")
+        expect("Prefect returns the counts", [of["delivered"] for of in first["counts"]] == [300], first)
+        second = machine.call("dagster")
+        expect("Dagster shows the counts", (second["delivered"], second["rejected"]) == (0, 0), second)
+        bash = machine.call("airflow")
+        expect("Airflow's command gets its environment", bash["append"] is True, bash)
+        links = [*first["links"], second["run"], machine.shell(bash["command"], 0, machine.env)]
+        links.append(machine.shell(machine.cron, 0, machine.plain))
+        expect("each links to a run of its own", len(set(links)) == 4 and all(map(machine.is_page, links)), links)
+        # WHEN there is no such sync THEN Prefect's flow fails with the reason
+        failed = machine.call("prefect", "nosuch")
+        expect("it fails, and says why", "nosuch" in failed.get("error", "") and not failed["links"], failed)
+        # WHEN a guard stops the run THEN all fail, with the run's page and the next step
+        mapping.write_text(text.replace("[model]", '[model]\nwhere = "false"', 1))
+        for _ in range(100):
+            stopped = machine.call("dagster")
+            if "error" in stopped:
+                break
+            time.sleep(0.2)
+        expect("Dagster fails with the guard", "the guard `empty`" in stopped.get("error", ""), stopped)
+        expect("the next step is shown", "--accept empty" in stopped["next step"], stopped)
+        failed = machine.call("prefect", "accounts")
+        expect("Prefect fails with the guard", "the guard `empty`" in failed.get("error", ""), failed)
+        expect("both link to their runs", all(map(machine.is_page, [stopped["run"], *failed["links"]])), [stopped, failed])
+        for command, env in [(bash["command"], machine.env), (machine.cron, machine.plain)]:
+            said = machine.shell(command, 4, env)
+            expect("the guard is printed", "the guard `empty`" in said, said)
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
+        log.close()
+    expect("the token is not shown", SECRETS["GROUPCAST_TOKEN"] not in (work / "daemon.log").read_text())
+
+
 def dockerfile():
     """The Dockerfile's instructions, continuation lines joined."""
     lines = (line for line in (DEPLOY / "docker/Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#"))
@@ -396,6 +543,7 @@ PARTS = [
     (mounted_config, "the config folder as a ConfigMap is mounted"),
     (workflow_runs, "the workflow's steps on pull requests of six kinds"),
     (dbt_hook, "the dbt hook against a server that answers as the daemon does"),
+    (orchestrators, "the examples for Airflow, Dagster, Prefect and cron, over a daemon: their results, links and failures"),
     (build_stage, "the Dockerfile's build stage has all the sources it needs"),
     (runtime_stage, "the Dockerfile's runtime stage: its user, a read-only root, the image's libraries only; its daemon"),
 ]

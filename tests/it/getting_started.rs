@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::cli::{KEY, Place, Receiver, mapping, settings, until};
 use crate::support::daemon::Daemon;
 use crate::support::postgres::shared;
+use crate::support::terminal::{Ended, Terminal};
 
 const ROWS: &str =
     "CREATE TABLE accounts (id text, plan text); INSERT INTO accounts VALUES ('a1', 'free'), ('a2', 'pro')";
@@ -241,55 +242,8 @@ fn the_doctor_looks_at_everything_and_shows_no_secret() {
     assert!(state(&found(&place, 1).1, "config folder").1.contains("target nosuch"));
 }
 
-/// A command on a terminal of its own, at which a person types.
-struct Typist {
-    child: std::process::Child,
-    keys: std::process::ChildStdin,
-    shown: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
-    reader: std::thread::JoinHandle<()>,
-}
-
-impl Typist {
-    fn start(place: &Place, arguments: &str) -> Typist {
-        let program = env!("CARGO_BIN_EXE_groupcast");
-        // Tests that run in the background are started with SIGINT ignored, and so would be what they start.
-        let mut command = std::process::Command::new("env");
-        place.prepare(&mut command);
-        command.args(["--default-signal=INT", "script", "-qec", &format!("{program} {arguments}"), "/dev/null"]);
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        let mut child = command.spawn().expect("`script` of util-linux");
-        let (keys, mut out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let shown = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let all = std::sync::Arc::clone(&shown);
-        let reader = std::thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(count @ 1..) = std::io::Read::read(&mut out, &mut piece) {
-                all.lock().unwrap().extend_from_slice(&piece[..count]);
-            }
-        });
-        Typist { child, keys, shown, reader }
-    }
-
-    fn shown(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
-    }
-
-    /// Types once a question is shown; the next question must come after it.
-    #[track_caller]
-    fn types(&mut self, question: &str, keys: &str) {
-        until(question, || self.shown().contains(question).then_some(()));
-        self.shown.lock().unwrap().clear();
-        std::io::Write::write_all(&mut self.keys, keys.as_bytes()).unwrap();
-    }
-
-    #[track_caller]
-    fn ends(mut self) -> (Option<i32>, String) {
-        let status = until("the command ends", || self.child.try_wait().unwrap());
-        drop(self.keys);
-        self.reader.join().unwrap();
-        (status.code(), String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned())
-    }
-}
+/// Columns of a usual terminal.
+const COLUMNS: u16 = 80;
 
 const TEAMS: &str = "CREATE TABLE dim_teams (team_code text, name text, plan text, since date);
     INSERT INTO dim_teams SELECT 't' || i, 'Team ' || i, 'free', DATE '2026-01-01' FROM range(1200) r(i);
@@ -300,19 +254,19 @@ fn a_newcomer_at_a_terminal_gets_a_project_that_runs() {
     let place = Place::new();
     place.warehouse(TEAMS);
     place.write(".gitignore", "*.log");
-    let mut typist = Typist::start(&place, "init");
-    typist.types("Start with [1]:", "duckdb\n");
-    typist.types("Path of the file:", "nosuch.duckdb\n");
-    typist.types("Try again?", "\n");
-    typist.types("Path of the file:", "warehouse.duckdb\n");
-    typist.types("Table or view [1]:", "dim_teams\n");
-    typist.types("unique and never null [team_code]:", "\n");
-    typist.types("for none [name]:", "\n");
-    typist.types("Group type at the destination [team]:", "workspace\n");
-    typist.types("Destination [2]:", "amplitude\n");
-    typist.types("api_key (not shown):", &format!("{KEY}\n"));
-    typist.types("region [1]:", "eu\n");
-    let (code, shown) = typist.ends();
+    let mut terminal = Terminal::start(&place, COLUMNS, &["init"]);
+    terminal.types("Start with [1]:", "duckdb\n");
+    terminal.types("Path of the file:", "nosuch.duckdb\n");
+    terminal.types("Try again?", "\n");
+    terminal.types("Path of the file:", "warehouse.duckdb\n");
+    terminal.types("Table or view [1]:", "dim_teams\n");
+    terminal.types("unique and never null [team_code]:", "\n");
+    terminal.types("for none [name]:", "\n");
+    terminal.types("Group type at the destination [team]:", "workspace\n");
+    terminal.types("Destination [2]:", "amplitude\n");
+    terminal.types("api_key (not shown):", &format!("{KEY}\n"));
+    terminal.types("region [1]:", "eu\n");
+    let Ended { code, written: shown, .. } = terminal.ends();
     assert!(!shown.contains(KEY), "{shown}");
     assert!(shown.contains("mappings/dim_teams.toml") && shown.contains("groupcast check --connect"), "{shown}");
     // The real destination is not reached from a test, or it is.
@@ -336,20 +290,20 @@ fn a_newcomer_with_postgresql_sees_its_tables_with_their_sizes() {
     ));
     let place = Place::new();
     let url = format!("postgres://root_user@127.0.0.1:{}/{}", shared().port(), database.name());
-    let mut typist = Typist::start(&place, "init sync");
-    typist.types("Start with [1]:", "postgres\n");
-    typist.types("(not shown):", &format!("{url}\n"));
-    until("the tables", || typist.shown().contains("Table or view [1]:").then_some(()));
-    let shown = typist.shown();
+    let mut terminal = Terminal::start(&place, COLUMNS, &["init", "sync"]);
+    terminal.types("Start with [1]:", "postgres\n");
+    terminal.types("(not shown):", &format!("{url}\n"));
+    until("the tables", || terminal.shown().contains("Table or view [1]:").then_some(()));
+    let shown = terminal.shown();
     assert!(shown.contains("connected: 2 tables and views"), "{shown}");
     assert!(shown.contains("crm.companies      about 1,234 rows") && shown.contains("view"), "{shown}");
-    typist.types("Table or view [1]:", "\n");
-    typist.types("unique and never null [id]:", "\n");
-    typist.types("for none [name]:", "\n");
-    typist.types("Group type at the destination [account]:", "\n");
-    typist.types("Destination [2]:", "\n");
-    typist.types("Path of the file that gets the changes [changes.ndjson]:", "\n");
-    let (code, shown) = typist.ends();
+    terminal.types("Table or view [1]:", "\n");
+    terminal.types("unique and never null [id]:", "\n");
+    terminal.types("for none [name]:", "\n");
+    terminal.types("Group type at the destination [account]:", "\n");
+    terminal.types("Destination [2]:", "\n");
+    terminal.types("Path of the file that gets the changes [changes.ndjson]:", "\n");
+    let Ended { code, written: shown, .. } = terminal.ends();
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("1 mapping valid") && shown.contains("cd sync && groupcast plan companies"), "{shown}");
     assert_eq!(place.read("sync/.env"), format!("WAREHOUSE_URL='{url}'\n"));
@@ -363,21 +317,27 @@ fn who_cancels_leaves_nothing() {
     place.warehouse(TEAMS);
     let left = || std::fs::read_dir(place.path("")).unwrap().count();
     // In a question that is shown, and in one that is not.
-    let mut typist = Typist::start(&place, "init new");
-    typist.types("Start with [1]:", "duckdb\n");
-    typist.types("Path of the file:", "\u{3}");
-    assert_ne!(typist.ends().0, Some(0));
-    let mut typist = Typist::start(&place, "init new");
-    typist.types("Start with [1]:", "postgres\n");
-    typist.types("(not shown):", "postgres://hunter2\u{3}");
-    let (code, shown) = typist.ends();
-    assert_eq!(code, Some(130), "{shown}");
+    let mut terminal = Terminal::start(&place, COLUMNS, &["init", "new"]);
+    terminal.types("Start with [1]:", "duckdb\n");
+    terminal.types("Path of the file:", "\u{3}");
+    assert_ne!(terminal.ends().code, Some(0));
+    let mut terminal = Terminal::start_shell(&place, COLUMNS, "groupcast init new; echo \"code $?\"; stty -a");
+    terminal.types("Start with [1]:", "postgres\n");
+    until("the question", || terminal.shown().contains("(not shown):").then_some(()));
+    assert!(!terminal.echoes());
+    terminal.types("(not shown):", "postgres://hunter2\u{3}");
+    let shown = terminal.ends().written;
+    assert!(shown.contains("code 130"), "{shown}");
+    // The shell gets its terminal back as it was.
+    for mode in ["echo", "icanon", "isig"] {
+        assert!(shown.split_whitespace().any(|word| word == mode), "{mode}: {shown}");
+    }
     assert!(shown.contains("nothing was written") && !shown.contains("hunter2"), "{shown}");
     assert_eq!(left(), 1, "the warehouse alone");
     // The sample is the first choice, and what there is without a terminal.
-    let mut typist = Typist::start(&place, "init new");
-    typist.types("Start with [1]:", "\n");
-    assert_eq!(typist.ends().0, Some(0));
+    let mut terminal = Terminal::start(&place, COLUMNS, &["init", "new"]);
+    terminal.types("Start with [1]:", "\n");
+    terminal.ends().exits(0);
     assert!(place.path("new/warehouse.duckdb").exists());
     place.run(&["init", "other"]).exits(0);
     assert!(place.path("other/.env.example").exists());
@@ -408,16 +368,16 @@ fn a_target_gets_settings_of_its_own() {
     place.run(&["init", "own", "--target", "prod"]).exits(2).says(&["groupcast.prod.toml already exists"]);
     // The answers of a person, whose secrets are the target's.
     place.warehouse(TEAMS);
-    let mut typist = Typist::start(&place, "init asked --target eu");
-    typist.types("Start with [1]:", "duckdb\n");
-    typist.types("Path of the file:", "warehouse.duckdb\n");
-    typist.types("Table or view [1]:", "dim_teams\n");
-    typist.types("unique and never null [team_code]:", "\n");
-    typist.types("for none [name]:", "\n");
-    typist.types("Group type at the destination [team]:", "\n");
-    typist.types("Destination [2]:", "journy\n");
-    typist.types("api_key (not shown):", &format!("{KEY}\n"));
-    let (_, shown) = typist.ends();
+    let mut terminal = Terminal::start(&place, COLUMNS, &["init", "asked", "--target", "eu"]);
+    terminal.types("Start with [1]:", "duckdb\n");
+    terminal.types("Path of the file:", "warehouse.duckdb\n");
+    terminal.types("Table or view [1]:", "dim_teams\n");
+    terminal.types("unique and never null [team_code]:", "\n");
+    terminal.types("for none [name]:", "\n");
+    terminal.types("Group type at the destination [team]:", "\n");
+    terminal.types("Destination [2]:", "journy\n");
+    terminal.types("api_key (not shown):", &format!("{KEY}\n"));
+    let shown = terminal.ends().written;
     assert!(shown.contains("asked/groupcast.eu.toml") && shown.contains("plan dim_teams --target eu"), "{shown}");
     assert_eq!(place.read("asked/.env.eu"), format!("JOURNY_API_KEY='{KEY}'\n"));
     assert!(!place.path("asked/.env").exists() && !place.path("asked/groupcast.toml").exists());

@@ -29,6 +29,8 @@ fn trips(receiver: &Receiver, place: &Place, guard: &str, figures: &[&str], acce
         let report = place.run(&["run", "--json"]).exits(4).json();
         assert_eq!(report["exit_code"], json!(4));
         assert_eq!(report["runs"][0]["error"]["kind"], json!("guard"), "{report}");
+        let recorded = place.run(&["runs", "-n", "1", "--json"]).exits(0).json();
+        assert_eq!(report["runs"][0]["run"], recorded["runs"][0]["run"], "{report}");
         let line = place.run(&["plan", "--json"]).exits(4).json_lines().pop().unwrap();
         assert_eq!(line["guard"]["kind"], json!("guard"), "{line}");
     }

@@ -58,6 +58,7 @@ mod shared_state;
 mod simulation;
 mod sources;
 mod support;
+mod terminal;
 mod thrivestack;
 mod transport;
 mod types;

@@ -125,6 +125,7 @@ pub async fn run(project: &Project, file: &MappingFile, tests: &TestFile, test: 
     let session = Session {
         mapping,
         fingerprint: &fingerprint(mapping),
+        syncs: None,
         destination: None,
         ledger: ledger.as_ref(),
         delivery: None,

@@ -399,6 +399,7 @@ impl World {
             let session = Session {
                 mapping: &self.mapping,
                 fingerprint: &fingerprint,
+                syncs: None,
                 destination: None,
                 ledger: &self.ledger,
                 delivery: Some(&delivery),

@@ -1,10 +1,9 @@
 //! Does the same command do and show the same, with and without a daemon? One story, told twice.
 
-use std::process::Command;
-
 use super::{edit, place, scheduled, slow, wide, wide_mapping};
-use crate::support::cli::{Place, Receiver, start};
+use crate::support::cli::{Place, Receiver};
 use crate::support::daemon::Daemon;
+use crate::support::terminal::Terminal;
 
 /// A step of the story: a change of the warehouse, or a command.
 enum Step {
@@ -247,15 +246,11 @@ fn a_progress_bar_grows_with_and_without_a_daemon() {
     // Thirty requests, two at a time.
     slow(&receiver, 150);
     let shown = || {
-        // On a terminal: util-linux's `script` provides one.
-        let mut command = Command::new("script");
-        place.prepare(&mut command);
-        let run = format!("'{}' run accounts", env!("CARGO_BIN_EXE_groupcast"));
-        command.args(["-qec", &run, "/dev/null"]);
-        let output = start(command).wait().exits(0).says(&["accounts", "300 delivered"]);
-        let positions = positions(&output.stdout, "300");
-        assert!(positions.len() > 3 && positions.is_sorted(), "{positions:?}\n{:?}", output.stdout);
-        output
+        let ended =
+            Terminal::start(&place, 200, &["run", "accounts"]).ends().exits(0).says(&["accounts", "300 delivered"]);
+        let positions = positions(&ended.written, "300");
+        assert!(positions.len() > 3 && positions.is_sorted(), "{positions:?}\n{:?}", ended.written);
+        ended
     };
     shown();
     let daemon = Daemon::start(&place);

@@ -31,8 +31,8 @@ const OPEN_MAX: usize = 6;
 /// Longest that accepted runs may take once nothing fails any more.
 const END_MAX: Duration = Duration::from_secs(60);
 /// Every guard: a run that must go through accepts them all.
-const GUARDS: [&str; 8] =
-    ["keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
+const GUARDS: [&str; 9] =
+    ["renamed", "keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
 
 /// How long a soak goes on, and how closely it is observed.
 struct Size {

@@ -183,6 +183,10 @@ fn a_run_that_fails_elsewhere_fails_here() {
     super::edit(&home, "DROP TABLE accounts");
     let failed = run(&elsewhere, &daemon.url, &["accounts", "--json"]).exits(1).json();
     assert_eq!(failed["exit_code"], 1, "{failed}");
+    // What links to the run finds it under its id.
+    let id = failed["runs"][0]["run"].as_str().unwrap_or_else(|| panic!("{failed}"));
+    let shown = home.run(&["runs", "show", id, "--json"]).exits(0).json();
+    assert_eq!(shown["run"]["status"], "failed", "{shown}");
     daemon.stop().exits(0);
 }
 

@@ -265,6 +265,7 @@ async fn run_once(
     let session = Session {
         mapping: &truth.mapping,
         fingerprint: &truth.fingerprint,
+        syncs: None,
         destination: None,
         ledger: &mortal,
         delivery: Some(&delivery),
@@ -289,6 +290,7 @@ async fn plan_once(world: &Mutex<World>, ledger: &DuckDbLedger, options: &RunOpt
     let session = Session {
         mapping: &truth.mapping,
         fingerprint: &truth.fingerprint,
+        syncs: None,
         destination: None,
         ledger,
         delivery: None,

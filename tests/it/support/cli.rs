@@ -144,7 +144,7 @@ impl Output {
 }
 
 /// A process that ends with its owner: a test that fails leaves nothing running.
-struct Owned(Child);
+pub(crate) struct Owned(pub(crate) Child);
 
 impl Drop for Owned {
     fn drop(&mut self) {

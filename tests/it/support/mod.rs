@@ -20,6 +20,7 @@ pub(crate) mod proxy;
 pub(crate) mod rows;
 pub(crate) mod segment;
 pub(crate) mod stand_in;
+pub(crate) mod terminal;
 pub(crate) mod thrivestack;
 pub(crate) mod toy;
 pub(crate) mod webhook;
