@@ -4,6 +4,9 @@
 .PHONY: quickstart test test-warehouses test-sdk test-deploy test-release test-browser soak soak-daemons storm lint bench bench-peers bench-scale bench-warehouses build release doc site
 SHELL := /bin/sh
 
+# The processor of a release's packages, where it is not this machine's: aarch64 or x86_64.
+TARGET =
+
 quickstart:
 	@. .ci/env; cargo build $$features --bin groupcast --example receiver --example sql && \
 	sh examples/quickstart/run.sh "$$CARGO_TARGET_DIR/debug"
@@ -37,10 +40,11 @@ test-deploy:
 
 # What a release is made of, installed and used in places of its own: the tarball, the Debian package in a fresh Debian, the wheel
 # by pip, uv and pipx, the image as its user. From the build that tests use; PACKED=1 tries what `make release` made, on three
-# releases of Debian. Needs root, Debian's mirror and Python 3.11; two to five minutes.
+# releases of Debian, and TARGET=aarch64 what it made for that processor, under qemu. Needs root, Debian's mirror and Python 3.11; two to
+# five minutes.
 test-release:
-	@. .ci/env; if [ -n "$(PACKED)" ]; then \
-		program=$$(.ci/release/build) && tests/release/run.sh "$$program" "$$CARGO_TARGET_DIR/dist"; \
+	@. .ci/env; if [ -n "$(PACKED)$$foreign" ]; then \
+		program=$$(.ci/release/build) && tests/release/run.sh "$$program" "$$dist"; \
 	else \
 		cargo build $$features --bins && tests/release/run.sh "$$CARGO_TARGET_DIR/debug/groupcast"; \
 	fi
@@ -78,10 +82,10 @@ build:
 	@. .ci/env; cargo build $$features --release && echo "$$CARGO_TARGET_DIR/release/groupcast"
 
 # Every package of a release for this processor, with their checksums: into the folder `dist` of the build. The first one compiles
-# the program for glibc 2.28, which takes about ten minutes on two cores.
+# the program for glibc 2.28, which takes about ten minutes on two cores. TARGET=aarch64 makes those of another processor, into
+# `dist-aarch64`: needs rustup and qemu-user-static.
 release:
-	@. .ci/env; program=$$(.ci/release/build) && rm -rf "$$CARGO_TARGET_DIR/dist" && \
-	.ci/release/pack.py "$$program" "$$CARGO_TARGET_DIR/dist"
+	@. .ci/env; program=$$(.ci/release/build) && rm -rf "$$dist" && .ci/release/pack.py "$$program" "$$dist"
 
 # The documentation as a site, in $(SITE). Fails where a link leads nowhere or a key has no description. Needs Python and its package registry.
 SITE = site

@@ -59,10 +59,11 @@ def config(stage):
     }
 
 
-def base(release, work):
-    """The root folder of the first layer."""
+def base(debian_machine, work):
+    """The root folder of the first layer, below a folder that is made for it."""
+    work.mkdir()
     fetched, root, status = work / "fetched.tar", work / "base", work / "base/var/lib/dpkg/status.d"
-    options = ["--quiet", "--variant=extract", "--skip=cleanup", f"--architectures={release.debian_machine}"]
+    options = ["--quiet", "--variant=extract", "--skip=cleanup", f"--architectures={debian_machine}"]
     # A tar, because a folder would take root.
     subprocess.run(["mmdebstrap", *options, f"--include={','.join(PACKAGES)}", SUITE, fetched], check=True)
     status.mkdir(parents=True)
@@ -129,11 +130,11 @@ def program_layer(release, work):
 
 
 def build(release, out):
-    work = release.tree.parent / "image"
-    work.mkdir()
+    base_folder = release.base
+    work = base_folder.parent
     stage = runtime()
     owner = int(stage["USER"].split(":")[0])
-    layers = [archive.tar(base(release, work), release.epoch)]
+    layers = [archive.tar(base_folder, release.epoch)]
     layers.append(archive.tar(program_layer(release, work), release.epoch, owners={STATE: owner}))
     zipped = [archive.zipped(layer, release.fast) for layer in layers]
     created = datetime.datetime.fromtimestamp(release.epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -4,12 +4,14 @@
     .ci/release/pack.py PROGRAM OUT [--only KIND,…] [--version VERSION] [--fast]
 
 The kinds are tarball, deb, wheel and image; without `--only` all of them, the list of components, and SHA256SUMS. The program may
-have DuckDB compiled in or bring it as libduckdb.so. The same program and the same SOURCE_DATE_EPOCH (the last commit's time where
+have DuckDB compiled in or bring it as libduckdb.so, and may be another processor's: then it writes its man pages and completions under
+qemu, over the image's libraries. The same program and the same SOURCE_DATE_EPOCH (the last commit's time where
 it is not set) give the same bytes; only the image's base changes, when Debian updates one of its packages.
 """
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import pathlib
@@ -41,11 +43,17 @@ class Release:
         self.tree = work / "tree"
         path = program.bring(built, self.tree)
         self.bundled = not (self.tree / "lib").exists()
-        self.version = version or program.version(path)
+        self.command = [*program.emulated(self.machine, self.base), path] if program.foreign(self.machine) else [path]
+        self.version = version or program.run(*self.command, "--version").split()[-1]
         parts = [path, *sorted((self.tree / "lib").rglob("*.so"))]
         self.glibc = max(program.newest(part, "GLIBC") for part in parts)
         self._documents()
-        self._helpers(path)
+        self._helpers()
+
+    @functools.cached_property
+    def base(self):
+        """The root folder of the image's first layer: libraries of that processor."""
+        return image.base(self.debian_machine, self.tree.parent / "image")
 
     def _documents(self):
         folder = self.tree / "share/doc/groupcast"
@@ -60,11 +68,11 @@ class Release:
         listed = inventory.components(crates, self.version, time, library)
         (folder / "sbom.cdx.json").write_text(json.dumps(listed, indent=1) + "\n")
 
-    def _helpers(self, path):
+    def _helpers(self):
         for shell, name in COMPLETIONS.items():
             (self.tree / name).parent.mkdir(parents=True)
-            (self.tree / name).write_text(program.run(path, "completions", shell))
-        program.run(path, "man", self.tree / "share/man/man1")
+            (self.tree / name).write_text(program.run(*self.command, "completions", shell))
+        program.run(*self.command, "man", self.tree / "share/man/man1")
 
 
 def epoch():

@@ -1,5 +1,6 @@
 """What a program needs of a machine, as `readelf` shows it, and the copy of the program that packages carry."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -26,6 +27,20 @@ def readelf(path, *options):
 def machine(path):
     """The processor it is compiled for: the kernel's name, and Debian's, which is OCI's too."""
     return MACHINES[re.search(r"Machine: +(.+)", readelf(path, "--file-header"))[1].strip()]
+
+
+def foreign(processor):
+    """Is it another processor than this machine's?"""
+    return processor != os.uname().machine
+
+
+def emulated(processor, root):
+    """The words before a command of another processor. Its libraries are those below `root`."""
+    names = [f"qemu-{processor}-static", f"qemu-{processor}"]
+    found = next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        raise SystemExit(f"programs for {processor} need {names[0]} here: install Debian's qemu-user-static")
+    return [found, "-L", root]
 
 
 def needed(path):
@@ -58,7 +73,10 @@ def libraries(path):
 def place(path, to):
     """Copies a program or a library without its debugging information, and without the folders of the machine it was built on."""
     # It keeps the symbols: a backtrace has names.
-    subprocess.run(["strip", "--strip-debug", "-o", to, path], check=True)
+    if foreign(machine(path)[0]):
+        _strip_foreign(path, to)
+    else:
+        subprocess.run(["strip", "--strip-debug", "-o", to, path], check=True)
     to.chmod(0o755)
     long = runpath(to)
     if not long:
@@ -76,9 +94,14 @@ def place(path, to):
         raise SystemExit(f"{path} cannot be packed: its list of libraries is damaged by the cut")
 
 
-def version(path):
-    """What it prints as its own version."""
-    return run(path, "--version").split()[-1]
+def _strip_foreign(path, to):
+    """The machine's `strip` knows no other processor; the Rust compiler's, which is not meant to be called by others, does."""
+    sysroot = pathlib.Path(run("rustc", "--print", "sysroot", cwd=pathlib.Path(__file__).parent).strip())
+    objcopy = next(sysroot.glob("lib/rustlib/*/bin/rust-objcopy"), None)
+    if not objcopy:
+        raise SystemExit(f"{path} is another processor's: packing it needs a Rust toolchain of rustup, which {sysroot} is not")
+    environment = os.environ | {"LD_LIBRARY_PATH": str(sysroot / "lib")}
+    subprocess.run([objcopy, "--strip-debug", path, to], check=True, env=environment)
 
 
 def bring(program, folder):

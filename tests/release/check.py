@@ -1,6 +1,10 @@
 """Does what a release is made of install, and work once installed? Each package in a place of its own, without what built it.
 
 usage: check.py CACHE PROGRAM [DIST]
+
+The packages of another processor are tried under qemu, for which the kernel has to know it (emulated.sh). The commands are the same, but
+that outside a root folder the environment names that processor's libraries to qemu, and its platform to Python, whose installers then
+choose as they would there.
 """
 
 import hashlib
@@ -41,6 +45,11 @@ path = "/var/lib/groupcast/changes.ndjson"
 sys.path.insert(0, str(RELEASE))
 import program  # noqa: E402
 
+PROCESSOR, DEBIAN_PROCESSOR = program.machine(PROGRAM)
+EMULATED = program.foreign(PROCESSOR)
+# What is added to the environment of emulated programs, and of installers.
+EMULATION = {}
+
 
 def run(*command, code=0, **options):
     """Runs a command; fails, showing all it printed, unless it ends with `code`."""
@@ -69,7 +78,7 @@ def one(dist, pattern):
 
 def plain(home, path="/usr/bin:/bin"):
     """An environment in which nothing of the build is left."""
-    return {"HOME": str(home), "PATH": path, "LANG": "C.UTF-8"}
+    return {"HOME": str(home), "PATH": path, "LANG": "C.UTF-8"} | EMULATION
 
 
 def used(start, groupcast, work, prefix=(), environment=None):
@@ -89,9 +98,9 @@ def used(start, groupcast, work, prefix=(), environment=None):
 
 
 def scripts(dist, work):
-    files = [RELEASE / "build", *(RELEASE / "debian").glob("p*"), REPOSITORY / "tests/release/run.sh"]
+    files = [RELEASE / "build", RELEASE / "tools", *(RELEASE / "debian").glob("p*"), *(REPOSITORY / "tests/release").glob("*.sh")]
     run("shellcheck", "--external-sources", *files, cwd=REPOSITORY)
-    run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", REPOSITORY / ".github/workflows/release.yml")
+    run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *(REPOSITORY / ".github/workflows").glob("*.yml"))
 
 
 def sums(dist, work):
@@ -112,7 +121,7 @@ def libraries(dist, work):
         expect("no folder of the build machine is left in it", program.runpath(part) in ("", program.RUNPATH), program.runpath(part))
     if DIST:
         tagged = one(dist, "*.whl").name
-        expect("the wheel is named for that glibc", f"manylinux_2_28_{program.machine(parts[0])[0]}" in tagged, tagged)
+        expect("the wheel is named for that glibc", f"manylinux_2_28_{PROCESSOR}" in tagged, tagged)
 
 
 def reproducible(dist, work):
@@ -167,6 +176,13 @@ def tarball(dist, work):
 
 def wheel(dist, work):
     path = one(dist, "*.whl")
+    tag = path.stem.split("-")[-1]
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-index", "--no-deps", "--only-binary=:all:", "--find-links", dist]
+    download += ["--dest", work / "download", "groupcast", "--platform"]
+    run(*download, tag)
+    expect("pip takes it for its platform", (work / "download" / path.name).is_file())
+    [(other, _)] = [names for names in program.MACHINES.values() if names[0] != PROCESSOR]
+    run(*download, tag.replace(PROCESSOR, other), code=1)
     took = {}
     start = time.monotonic()
     run(sys.executable, "-m", "venv", work / "venv")
@@ -200,14 +216,18 @@ def wheel(dist, work):
 
 def machine(suite, work):
     """The root folder of a fresh Debian, as an administrator finds it, but for what the package depends on."""
-    kept = CACHE / f"{suite}.tar"
+    name = f"{suite}-{DEBIAN_PROCESSOR}" if EMULATED else suite
+    kept = CACHE / f"{name}.tar"
     if not kept.exists():
-        part = CACHE / f"{suite}.part.tar"
-        run("mmdebstrap", "--quiet", "--variant=apt", "--include=adduser,ca-certificates,init-system-helpers,libstdc++6", suite, part)
+        part = CACHE / f"{name}.part.tar"
+        # In a user namespace /sys cannot be mounted, and no package needs it.
+        options = ["--quiet", "--variant=apt", "--skip=chroot/mount/sys", f"--architectures={DEBIAN_PROCESSOR}"]
+        run("mmdebstrap", *options, "--include=adduser,ca-certificates,init-system-helpers,libstdc++6", suite, part)
         part.rename(kept)
     root = work / suite
     root.mkdir()
-    run("tar", "-xf", kept, "-C", root)
+    # The machine's own /dev is mounted there.
+    run("tar", "-xf", kept, "-C", root, "--exclude=./dev/*")
     # The tools that are tested say nothing of it, and a machine has it.
     run("chmod", "755", root)
     return root
@@ -220,7 +240,7 @@ class Machine:
         self.root = root
 
     def run(self, *command, user=None, code=0, **given):
-        inside = 'mount --make-rprivate / && mount -t proc proc "$1/proc" && mount --bind /dev "$1/dev" && root=$1 && shift && exec env -i "$@"'
+        inside = 'mount --make-rprivate / && mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && root=$1 && shift && exec env -i "$@"'
         variables = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "DEBIAN_FRONTEND=noninteractive", "LANG=C.UTF-8"]
         variables += [f"{name}={value}" for name, value in given.items()]
         as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
@@ -322,7 +342,7 @@ def image(dist, work):
     # Raw: OCI has no health check, but Docker reads it from there.
     described = json.loads(run("skopeo", "inspect", "--config", "--raw", f"oci:{layout}:test"))
     config = described["config"]
-    expect("it is for this machine", described["architecture"] == program.machine(PROGRAM)[1], described)
+    expect("it is for the program's processor", described["architecture"] == DEBIAN_PROCESSOR, described)
     expect("it is nobody's in particular", config["User"] == "65532:65532" and config["Cmd"] == ["daemon"], config)
     run("umoci", "unpack", "--image", f"{layout}:test", work / "bundle")
     root = work / "bundle/rootfs"
@@ -359,7 +379,7 @@ def image(dist, work):
     with subprocess.Popen(words(*config["Cmd"], **given), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as daemon:
         try:
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            for _ in range(100):
+            for _ in range(600 if EMULATED else 100):
                 try:
                     opener.open(f"http://{listen}/readyz", timeout=5).close()
                     break
@@ -396,17 +416,30 @@ PARTS = [
 ]
 
 
+def emulate(work):
+    """Prepares for packages of another processor, and shows what that means for what follows."""
+    qemu = program.emulated(PROCESSOR, "/")[0]
+    EMULATION["QEMU_LD_PREFIX"] = str(machine(next(iter(SUITES)), work))
+    EMULATION["_PYTHON_HOST_PLATFORM"] = f"linux-{PROCESSOR}"
+    version = run(qemu, "--version").splitlines()[0]
+    print(f"packages for {PROCESSOR} on {os.uname().machine}, emulated by {version}", flush=True)
+
+
 def main():
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         work.chmod(0o755)
         dist = DIST or pack(work / "dist", "--fast")
+        if EMULATED:
+            emulate(work)
         for number, (part, what) in enumerate(PARTS):
             folder = work / str(number)
             folder.mkdir()
             start = time.monotonic()
             remark = part(dist, folder)
             print(f"ok: {what} ({time.monotonic() - start:.0f} s){': ' + remark if remark else ''}", flush=True)
+    if EMULATED:
+        print(f"not tried: a processor of that kind, its kernel, and how long things take there; the Python of {PROCESSOR}")
 
 
 if __name__ == "__main__":

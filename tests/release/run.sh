@@ -4,7 +4,8 @@
 #   tests/release/run.sh PROGRAM [DIST]
 #
 # with the program that is packed, and the folder of its packages (`make release`); without a folder they are packed first, and
-# are tried on this Debian alone. Needs root, Debian's mirror and Python 3.11; mmdebstrap, skopeo, umoci and lintian are installed with
+# are tried on this Debian alone. TARGET names the processor of the packages where it is not this machine's; they are tried under
+# qemu then. Needs root, Debian's mirror and Python 3.11; mmdebstrap, skopeo, umoci and lintian are installed with
 # apt where they are missing, installers and checkers at pinned versions into the user's cache folder, once, with pip.
 set -eu
 
@@ -13,7 +14,9 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/groupcast/release-test
 [ "$(id -u)" = 0 ] || { echo "make test-release needs root: it installs packages in folders of their own" >&2; exit 1; }
 
 missing=""
-for tool in mmdebstrap skopeo umoci lintian man-db:man; do
+emulator=""
+[ "${TARGET:-$(uname -m)}" = "$(uname -m)" ] || emulator="qemu-user-static:qemu-$TARGET-static arch-test"
+for tool in mmdebstrap skopeo umoci lintian man-db:man $emulator; do
     command -v "${tool#*:}" >/dev/null 2>&1 || missing="$missing ${tool%:*}"
 done
 if [ -n "$missing" ]; then
@@ -35,4 +38,6 @@ if [ "$(cat "$cache/stamp" 2>/dev/null)" != "$wanted" ]; then
 fi
 
 export PATH="$cache/venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
-exec python "$here/check.py" "$cache" "$@"
+set -- python "$here/check.py" "$cache" "$@"
+[ -z "$emulator" ] || set -- "$here/emulated.sh" "$TARGET" "$@"
+exec "$@"
