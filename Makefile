@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-warehouses test-sdk test-deploy test-release test-browser soak soak-daemons storm lint bench bench-peers bench-scale bench-warehouses build release doc site
+.PHONY: quickstart test test-warehouses test-sdk test-deploy test-release test-browser soak soak-daemons storm lint bench bench-mirrors bench-peers bench-scale bench-warehouses build release doc site
 SHELL := /bin/sh
 
 # The processor of a release's packages, where it is not this machine's: aarch64 or x86_64.
@@ -20,8 +20,8 @@ test:
 test-sdk:
 	@. .ci/env; cargo build $$features --bins --example sql && tests/sdk/run.sh "$$CARGO_TARGET_DIR/debug"
 
-# The conformance of sources (tests/it/sources) at engines that CI cannot start in its time: Spark's dialect at Sail, Snowflake's
-# driver at fakesnow, chDB, and through DuckDB's extensions S3, DuckLake, Delta, MariaDB, PostgreSQL and SQLite. Needs Python
+# The conformance of sources (tests/it/sources), and of mirrors, at engines that CI cannot start in its time: Spark's dialect at
+# Sail, Snowflake's driver at fakesnow, chDB; and of sources through DuckDB's extensions S3, DuckLake, Delta, MariaDB, PostgreSQL and SQLite. Needs Python
 # 3.11 and its package registry, MariaDB and a C compiler; about three minutes, once the packages are there.
 test-warehouses:
 	@.ci/postgres
@@ -33,6 +33,19 @@ WAREHOUSE_ROWS = 1000000
 bench-warehouses:
 	@. .ci/env; cargo build $$features --release --bins --example reader && tests/warehouses/run.sh "$$CARGO_TARGET_DIR/release" \
 		tests/warehouses/throughput.sh "$$CARGO_TARGET_DIR/release/groupcast" $(WAREHOUSE_ROWS)
+
+# Comparing in the warehouse against comparing here, measured and drawn: docs/mirror.json and docs/mirror-*.svg. PostgreSQL, and
+# Sail as a cluster of four workers; the largest of SIZES takes 10 GB of disk. ENGINE_SIZE is chDB's.
+ENGINE_SIZE = 1000000
+bench-mirrors:
+	@.ci/postgres
+	@. .ci/env; cargo build $$features --release --bins --example reader --example bench && \
+	measure() { tests/warehouses/run.sh "$$CARGO_TARGET_DIR/release" "$$cache/warehouses/bin/python" tests/warehouses/mirrors.py \
+		"$$CARGO_TARGET_DIR/release/groupcast" --runs $(RUNS) --json docs/mirror.json "$$@"; } && \
+	measure --sizes $(SIZES) postgresql sail && measure --sizes $(ENGINE_SIZE) clickhouse && measure --sizes 100000 snowflake && \
+	for engine in postgresql sail; do \
+		"$$CARGO_TARGET_DIR/release/examples/bench" plot-mirrors docs/mirror.json $$engine docs/mirror-$$engine.svg || exit 1; \
+	done
 
 # What examples/deploy ships, with the tools that would read it. Needs Python 3.11, jq, curl, systemd-analyze and root.
 test-deploy:

@@ -13,6 +13,7 @@
 //! | [`scenarios`] | the rows of the table |
 //! | [`report`] | the table, its targets, JSON, the block in `docs/performance.md` |
 //! | [`peers`] | other tools with the same accounts and receiver |
+//! | [`mirrors`] | comparing in the warehouse, as `tests/warehouses/mirrors.py` measured it |
 //! | [`plot`] | cost against size as an SVG |
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -21,6 +22,7 @@
 mod data;
 mod floors;
 mod measure;
+mod mirrors;
 mod peers;
 mod plot;
 #[expect(dead_code, reason = "tests use more of it")]
@@ -47,6 +49,7 @@ const USAGE: &str = "usage: bench run FOLDER_WITH_PROGRAMS [--rows N] [--only NA
        bench docs JSON PAGE                the same, written into a page
        bench scale FOLDER_WITH_PROGRAMS --json FILE [--sizes 10000,100000,…] [--runs N]
        bench plot JSON SVG                 cost against size, as `scale` measured it
+       bench plot-mirrors JSON ENGINE SVG  the same of mirrors, as tests/warehouses/mirrors.py measured it
 
   --rows N      accounts, where a row says nothing else (1000000)
   --only NAME   only rows whose name begins so; repeatable
@@ -202,7 +205,14 @@ fn command() -> Result<()> {
         }
         ["docs", json, page] => read::<Report>(json)?.write_into(page.as_ref()),
         ["scale", programs] => scale(&arguments, programs),
-        ["plot", json, svg] => Ok(std::fs::write(svg, plot::svg(&read::<Vec<Point>>(json)?))?),
+        ["plot", json, svg] => {
+            let lines = plot::of_scale(&read::<Vec<Point>>(json)?);
+            Ok(std::fs::write(svg, plot::svg("Seconds for so many accounts × 20 columns", &lines))?)
+        }
+        ["plot-mirrors", json, engine, svg] => {
+            let lines = mirrors::lines(&read::<Vec<mirrors::MirrorCost>>(json)?, engine);
+            Ok(std::fs::write(svg, plot::svg("Seconds of a run over so many accounts × 10 columns", &lines))?)
+        }
         _ => Err(USAGE.into()),
     }
 }

@@ -2,26 +2,40 @@
 
 use std::fmt::Write;
 
-use crate::measure::Spread;
 use crate::scenarios::Point;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 150.0;
+const RIGHT: f64 = 170.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 /// Least distance between two names.
 const LABEL: f64 = 14.0;
 
-/// A line of the plot: its name, its colour, and what it shows of a point.
-type Series = (&'static str, &'static str, fn(&Point) -> &Spread);
+/// A line of the plot.
+pub(crate) struct Line {
+    pub(crate) name: &'static str,
+    pub(crate) colour: &'static str,
+    pub(crate) is_dashed: bool,
+    /// Accounts, and seconds for so many.
+    pub(crate) points: Vec<(u64, f64)>,
+}
 
-const SERIES: [Series; 3] = [
-    ("first send, to a file", "#0969da", |point| &point.first_send),
-    ("ledger adopt", "#8250df", |point| &point.adopt),
-    ("no change", "#1a7f37", |point| &point.no_change),
-];
+/// What `scale` measured.
+pub(crate) fn of_scale(points: &[Point]) -> Vec<Line> {
+    let line = |name, colour, of: fn(&Point) -> f64| Line {
+        name,
+        colour,
+        is_dashed: false,
+        points: points.iter().map(|point| (point.rows, of(point))).collect(),
+    };
+    vec![
+        line("first send, to a file", "#0969da", |point| point.first_send.median.seconds),
+        line("ledger adopt", "#8250df", |point| point.adopt.median.seconds),
+        line("no change", "#1a7f37", |point| point.no_change.median.seconds),
+    ]
+}
 
 /// The powers of ten around these figures.
 fn decades(figures: impl Iterator<Item = f64>) -> (i32, i32) {
@@ -32,10 +46,10 @@ fn decades(figures: impl Iterator<Item = f64>) -> (i32, i32) {
 }
 
 /// The text of an SVG file.
-pub(crate) fn svg(points: &[Point]) -> String {
-    let seconds = || points.iter().flat_map(|point| SERIES.map(|(_, _, of)| of(point).median.seconds));
-    let (x_least, x_most) = decades(points.iter().map(|point| point.rows as f64));
-    let (y_least, y_most) = decades(seconds());
+pub(crate) fn svg(heading: &str, lines: &[Line]) -> String {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let (x_least, x_most) = decades(points().map(|(rows, _)| *rows as f64));
+    let (y_least, y_most) = decades(points().map(|(_, seconds)| *seconds));
     let x =
         |rows: f64| LEFT + (rows.log10() - f64::from(x_least)) / f64::from(x_most - x_least) * (WIDTH - LEFT - RIGHT);
     let y = |seconds: f64| {
@@ -51,9 +65,7 @@ pub(crate) fn svg(points: &[Point]) -> String {
     ));
     line(format_args!("<title>Seconds against accounts, both logarithmic</title>"));
     line(format_args!("<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>"));
-    line(format_args!(
-        "<text x=\"{LEFT}\" y=\"22\" font-weight=\"bold\">Seconds for so many accounts × 20 columns</text>"
-    ));
+    line(format_args!("<text x=\"{LEFT}\" y=\"22\" font-weight=\"bold\">{heading}</text>"));
     for power in x_least..=x_most {
         let at = x(10f64.powi(power));
         let (top, bottom, label) = (TOP, HEIGHT - BOTTOM, amount(10f64.powi(power)));
@@ -68,16 +80,17 @@ pub(crate) fn svg(points: &[Point]) -> String {
         line(format_args!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label} s</text>", LEFT - 8.0, at + 4.0));
     }
     let mut labelled: Vec<f64> = Vec::new();
-    for (name, colour, of) in SERIES {
-        let at = |point: &Point| (x(point.rows as f64), y(of(point).median.seconds));
+    for Line { name, colour, is_dashed, points } in lines {
+        let at = |&(rows, seconds): &(u64, f64)| (x(rows as f64), y(seconds));
         let path: Vec<String> = points.iter().map(at).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let dashes = if *is_dashed { " stroke-dasharray=\"6 4\"" } else { "" };
         line(format_args!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/>",
             path.join(" ")
         ));
         for point in points {
             let (x, y) = at(point);
-            let (rows, took) = (groupcast::format::thousands(point.rows), of(point).median.seconds);
+            let (rows, took) = (groupcast::format::thousands(point.0), point.1);
             line(format_args!(
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"><title>{name}, {rows}: {took:.2} s</title></circle>"
             ));

@@ -1,7 +1,8 @@
 """An engine for the conformance of sources (tests/it/sources/external.rs): `engine.py NAME`.
 
-The first line of standard input is JSON: the folder, the table of values, the port that leads here, and the size of the large
-model. Each line after it is a command; each is answered by a line of JSON. Ends with its standard input, and its servers with it.
+The first line of standard input is JSON: the folder, the table of values, the port that leads here, the size of the large
+model, and whether mirrors are kept. Each line after it is the name of a method and its arguments as a list in JSON; each is
+answered by a line of JSON. Ends with its standard input, and its servers with it.
 """
 
 import json
@@ -61,13 +62,15 @@ class Engine:
     middle = "wire"
     environment = {}
     text = staticmethod(doubled)
+    # What it calls that in which tables are.
+    schema = "SCHEMA"
     # Values that it cannot have: column and number, or the whole column.
     missing = ()
 
     def __init__(self, settings):
         self.folder = pathlib.Path(settings["folder"])
         self.proxy, self.rows, self.width = settings["proxy"], settings["rows"], settings["width"]
-        self.reader = settings["reader"]
+        self.reader, self.mirrors = settings["reader"], settings.get("mirrors", False)
         self.columns = tomllib.loads(pathlib.Path(settings["values"]).read_text())["column"]
         self.names = [column["name"] for column in self.columns]
         self.without = [name if at is None else f"{self.names.index(name)}/{at}" for name, at in self.missing]
@@ -137,13 +140,26 @@ class Engine:
 
 
 class Spark(Engine):
-    """Sail, which speaks Spark's dialect over Flight SQL."""
+    """Sail, which speaks Spark's dialect over Flight SQL. All connections share a session, and so its tables, which are
+    files below the folder that it was started in."""
 
     text = staticmethod(escaped)
+    driver = PACKAGES / "adbc_driver_flightsql/libadbc_driver_flightsql.so"
 
     def start(self):
         self.port = free_port()
-        self.serve(BIN / "sail", "flight", "server", "--port", str(self.port))
+        self.serve(BIN / "sail", "flight", "server", "--port", str(self.port), cwd=self.folder)
+
+    def execute(self, *statements):
+        import adbc_driver_manager.dbapi as dbapi
+
+        options = {"uri": f"grpc://127.0.0.1:{self.port}"}
+        with dbapi.connect(driver=str(self.driver), db_kwargs=options, autocommit=True) as connection:
+            for statement in statements:
+                with connection.cursor() as cursor:
+                    cursor.execute(statement)
+                    # What is not fetched is not done.
+                    cursor.fetchall()
 
     def name(self, name):
         return quoted(name, "`")
@@ -152,11 +168,10 @@ class Spark(Engine):
         return {"text": "string", "timestamp": "timestamp_ntz", "timestamptz": "timestamp"}.get(kind, kind)
 
     def describe(self):
-        driver = PACKAGES / "adbc_driver_flightsql/libadbc_driver_flightsql.so"
         rows = self.query(lambda rows: f"VALUES {', '.join(rows)} AS t(id, c, v)", lambda text, _: text)
         large = f"SELECT CONCAT('k', id) AS id, 1 AS version, repeat('x', {self.width}) AS word FROM range({self.rows})"
         return {
-            "settings": f'[sources.engine]\ntype = "adbc"\ndriver = "{driver}"\ndialect = "databricks"\n'
+            "settings": f'[sources.engine]\ntype = "adbc"\ndriver = "{self.driver}"\ndialect = "databricks"\n'
             f'uri = "grpc://127.0.0.1:{self.proxy}"\n',
             "small": model(sql=rows),
             "large": model(sql=large),
@@ -181,7 +196,10 @@ class Snowflake(Engine):
             session_parameters={"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False},
         )
         self.execute("create database if not exists prod", "create schema if not exists prod.analytics")
-        self.execute("use database prod", "use schema analytics", *self.table('"My Accounts"'))
+        self.execute("use database prod", "use schema analytics")
+        if self.mirrors:
+            return
+        self.execute(*self.table('"My Accounts"'))
         self.execute(
             f"create table large as select concat('k', n) as id, 1 as version, repeat('x', {self.width}) as word "
             f"from (select row_number() over (order by seq4()) as n from table(generator(rowcount => {self.rows})))"
@@ -225,7 +243,9 @@ class ClickHouse(Engine):
     """chDB: ClickHouse as a library that is a driver itself."""
 
     middle = "reader"
+    schema = "DATABASE"
     text = staticmethod(escaped)
+    driver = PACKAGES / "chdb/_chdb.abi3.so"
     # Its dates and times end at 1900 and 2299.
     missing = (("day", 2), ("day", 3), ("moment", 2), ("moment", 3))
 
@@ -238,6 +258,15 @@ class ClickHouse(Engine):
             "date": "Date32", "timestamp": "DateTime64(6, 'UTC')", "timestamptz": "DateTime64(6, 'UTC')",
         }
         return f"Nullable({known.get(kind, kind)})"
+
+    @property
+    def data(self):
+        return self.folder / "clickhouse"
+
+    def execute(self, *statements):
+        # Its folder takes one process at a time.
+        command = [sys.executable, __file__, "chdb", str(self.driver), str(self.data)]
+        subprocess.run(command, input=json.dumps(statements).encode(), check=True)
 
     def describe(self):
         reader = self.folder / "reader"
@@ -253,9 +282,11 @@ class ClickHouse(Engine):
             f"SELECT concat('k', toString(number)) AS id, 1 AS version, repeat('x', {self.width}) AS word "
             f"FROM numbers({self.rows})"
         )
+        # Without a folder each of its processes has rows of its own, in memory.
+        options = f'options = {{ path = "{self.data}" }}\n' if self.mirrors else ""
         return {
-            "settings": f'[sources.engine]\ntype = "adbc"\ndriver = "{PACKAGES}/chdb/_chdb.abi3.so"\n'
-            'entrypoint = "AdbcDriverInit"\ndialect = "clickhouse"\nreader = "reader"\n',
+            "settings": f'[sources.engine]\ntype = "adbc"\ndriver = "{self.driver}"\n'
+            f'entrypoint = "AdbcDriverInit"\ndialect = "clickhouse"\nreader = "reader"\n{options}',
             "small": model(sql=rows),
             "large": model(sql=large),
         }
@@ -522,10 +553,24 @@ ENGINES = {
 
 
 def serve_fakesnow(port):
+    import fakesnow.macros
     import fakesnow.server
     import uvicorn
 
+    # Snowflake's MD5_NUMBER_LOWER64, which fakesnow does not have and writes like this to DuckDB.
+    made = fakesnow.macros.creation_sql
+    lower = "CREATE OR REPLACE MACRO {}.m_d5_number_lower64(text) AS md5_number_lower(text);"
+    fakesnow.macros.creation_sql = lambda catalog: made(catalog) + lower.format(catalog)
     uvicorn.run(fakesnow.server.app, host="127.0.0.1", port=port, log_level="warning")
+
+
+def execute_in_chdb(driver, folder):
+    import adbc_driver_manager.dbapi as dbapi
+
+    connection = dbapi.connect(driver=driver, entrypoint="AdbcDriverInit", db_kwargs={"path": folder}, autocommit=True)
+    for statement in json.load(sys.stdin):
+        connection.cursor().execute(statement)
+    connection.close()
 
 
 def answer(what):
@@ -535,14 +580,18 @@ def answer(what):
 def main():
     if sys.argv[1] == "fakesnow":
         return serve_fakesnow(int(sys.argv[2]))
+    if sys.argv[1] == "chdb":
+        return execute_in_chdb(*sys.argv[2:])
     engine = ENGINES[sys.argv[1]](json.loads(sys.stdin.readline()))
     try:
         engine.start()
-        answer({**engine.describe(), "port": engine.port, "middle": engine.middle, "without": engine.without, "environment": engine.environment})
+        known = ("port", "middle", "without", "environment", "schema")
+        answer({**engine.describe(), **{name: getattr(engine, name) for name in known}})
         for line in sys.stdin:
-            if line.strip() == "end":
+            method, _, arguments = line.strip().partition(" ")
+            if method == "end":
                 break
-            getattr(engine, line.strip())()
+            getattr(engine, method)(*json.loads(arguments))
             answer({"port": engine.port})
     finally:
         engine.end()

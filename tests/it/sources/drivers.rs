@@ -25,8 +25,8 @@ fn postgresql_driver() {
 #[test]
 fn duckdb_driver() {
     // Where DuckDB is compiled into the program there is no library of it.
-    if let Some(folder) = std::env::var_os("DUCKDB_LIB_DIR") {
-        conforms(&mut DuckDbDriver(PathBuf::from(folder).join("libduckdb.so")));
+    if let Some(mut library) = DuckDbDriver::find() {
+        conforms(&mut library);
     }
 }
 
@@ -108,17 +108,28 @@ impl Engine for Sqlite {
 }
 
 /// DuckDB's library, which is a driver.
-struct DuckDbDriver(PathBuf);
+pub(super) struct DuckDbDriver(PathBuf);
+
+impl DuckDbDriver {
+    pub(super) fn find() -> Option<DuckDbDriver> {
+        Some(DuckDbDriver(PathBuf::from(std::env::var_os("DUCKDB_LIB_DIR")?).join("libduckdb.so")))
+    }
+
+    /// `[sources.engine]`.
+    pub(super) fn section(&self) -> String {
+        let library = self.0.display();
+        format!(
+            "[sources.engine]\ntype = \"adbc\"\ndriver = \"{library}\"\nentrypoint = \"duckdb_adbc_init\"\n\
+             options = {{ path = \"warehouse.duckdb\" }}\n"
+        )
+    }
+}
 
 impl Engine for DuckDbDriver {
     fn set_up(&mut self, place: &mut Place) -> (String, Models) {
         place.warehouse(&values::table("My Accounts", duckdb_type));
         place.warehouse(&large("range(1, ROWS + 1) t(n)"));
-        let library = self.0.display();
-        let source = format!(
-            "type = \"adbc\"\ndriver = \"{library}\"\nentrypoint = \"duckdb_adbc_init\"\noptions = {{ path = \"warehouse.duckdb\" }}"
-        );
-        (format!("[sources.engine]\n{source}\n"), tables())
+        (self.section(), tables())
     }
 
     fn middle(&self) -> Middle {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::cli::{Place, Running};
 use crate::support::proxy::Proxy;
 
+use super::mirrors::{MirrorEngine, STANDARD, SqlWords, compares};
 use super::native::ENDLESS;
 use super::{Case, Engine, Middle, Models, ROWS, Trial, WIDTH, conforms, mapping, readers_of, signal, values};
 
@@ -39,6 +40,22 @@ engines! {
     sqlite_attached: &[(Case::Death, IN_PROGRAM), (Case::Snapshot, "nothing shows where the extension reads")];
     ducklake: &[(Case::Cancel, FILES_ONLY), (Case::Death, FILES_ONLY), (Case::Snapshot, FILES_ONLY)];
     delta: &[(Case::Cancel, FILES_ONLY), (Case::Death, FILES_ONLY), (Case::Snapshot, FILES_ONLY)];
+}
+
+macro_rules! mirrors {
+    ($($name:ident: $engine:expr;)*) => {$(
+        #[test]
+        #[ignore = "needs the packages of `make test-warehouses`"]
+        fn $name() {
+            compares(&mut External::start(($engine, &[])));
+        }
+    )*};
+}
+
+mirrors! {
+    spark_mirrors: "spark";
+    snowflake_mirrors: "snowflake";
+    clickhouse_mirrors: "clickhouse";
 }
 
 #[test]
@@ -100,16 +117,16 @@ impl External {
         External { cannot, name, proxy: Proxy::start(), helper: None, without, middle }
     }
 
-    fn ask(&mut self, what: &str) {
-        let answer = self.helper.as_mut().unwrap().ask(what);
+    /// Has a method of the engine called.
+    fn ask(&mut self, method: &str, arguments: &[String]) {
+        let answer = self.helper.as_mut().unwrap().ask(&format!("{method} {}", json!(arguments)));
         if let Some(port) = answer["port"].as_u64() {
             self.proxy.lead_to(port.try_into().unwrap());
         }
     }
-}
 
-impl Engine for External {
-    fn set_up(&mut self, place: &mut Place) -> (String, Models) {
+    /// Starts its process. `mirrors`: it has no rows of its own, and keeps tables.
+    fn launch(&mut self, place: &mut Place, mirrors: bool) -> Value {
         let variable = |name: &str| {
             std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test-warehouses`"))
         };
@@ -126,20 +143,100 @@ impl Engine for External {
         let mut helper = Helper { child, input, output };
         let settings = json!({
             "folder": place.path(""), "proxy": self.proxy.port(), "values": values::FILE, "keys": values::KEYS,
-            "rows": ROWS, "width": WIDTH, "reader": std::env::var("GROUPCAST_READER").ok(),
+            "rows": ROWS, "width": WIDTH, "reader": std::env::var("GROUPCAST_READER").ok(), "mirrors": mirrors,
         });
         let answer = helper.ask(&settings.to_string());
         self.helper = Some(helper);
         if let Some(port) = answer["port"].as_u64() {
             self.proxy.lead_to(port.try_into().unwrap());
         }
-        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
         for (name, value) in answer["environment"].as_object().into_iter().flatten() {
             place.set(name, value.as_str().unwrap());
         }
         let without = answer["without"].as_array().into_iter().flatten();
         self.without = without.map(|key| key.as_str().unwrap().to_owned()).collect();
-        self.middle = text("middle");
+        self.middle = answer["middle"].as_str().unwrap().to_owned();
+        answer
+    }
+}
+
+/// A text where a backslash escapes.
+fn escaped(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+const SPARK: SqlWords = SqlWords {
+    kind: |kind| {
+        match kind {
+            "text" => "string",
+            "timestamp" => "timestamp_ntz",
+            other => other,
+        }
+        .to_owned()
+    },
+    text: escaped,
+    storage: "",
+};
+
+const SNOWFLAKE: SqlWords = SqlWords {
+    kind: |kind| {
+        match kind {
+            "text" => "varchar",
+            "timestamp" => "timestamp_ntz",
+            other => other,
+        }
+        .to_owned()
+    },
+    text: escaped,
+    storage: "",
+};
+
+const CLICKHOUSE: SqlWords = SqlWords {
+    kind: |kind| {
+        let known = match kind {
+            "text" => "String",
+            "bigint" => "Int64",
+            "double" => "Float64",
+            "date" => "Date32",
+            "timestamp" => "DateTime64(6, 'UTC')",
+            "boolean" => "Bool",
+            other => other,
+        };
+        format!("Nullable({known})")
+    },
+    text: escaped,
+    storage: " ENGINE = MergeTree ORDER BY tuple()",
+};
+
+impl MirrorEngine for External {
+    fn set_up(&mut self, place: &mut Place) -> String {
+        let answer = self.launch(place, true);
+        self.ask("execute", &[format!("CREATE {} groupcast_mirror", answer["schema"].as_str().unwrap())]);
+        answer["settings"].as_str().unwrap().to_owned()
+    }
+
+    fn execute(&mut self, _place: &Place, statements: &[String]) {
+        self.ask("execute", statements);
+    }
+
+    fn words(&self) -> SqlWords {
+        match self.name {
+            "spark" => SPARK,
+            "snowflake" => SNOWFLAKE,
+            "clickhouse" => CLICKHOUSE,
+            _ => STANDARD,
+        }
+    }
+
+    fn answered(&self) -> Option<u64> {
+        matches!(Engine::middle(self), Middle::Wire(_)).then(|| self.proxy.answered())
+    }
+}
+
+impl Engine for External {
+    fn set_up(&mut self, place: &mut Place) -> (String, Models) {
+        let answer = self.launch(place, false);
+        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
         let endless = (self.middle == "program").then(|| ENDLESS.to_owned());
         (text("settings"), Models { small: text("small"), large: text("large"), endless })
     }
@@ -163,17 +260,17 @@ impl Engine for External {
     fn kill(&mut self, run: &Running, _place: &Place) {
         match self.middle() {
             Middle::Reader => readers_of(run.pid()).into_iter().for_each(|reader| signal(reader, Signal::KILL)),
-            _ => self.ask("kill"),
+            _ => self.ask("kill", &[]),
         }
     }
 
     fn revive(&mut self, _place: &Place) {
         if matches!(self.middle(), Middle::Wire(_)) {
-            self.ask("revive");
+            self.ask("revive", &[]);
         }
     }
 
     fn change(&mut self, _place: &Place) {
-        self.ask("change");
+        self.ask("change", &[]);
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod drivers;
 mod external;
 mod files;
+mod mirrors;
 mod native;
 mod values;
 

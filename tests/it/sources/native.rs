@@ -34,8 +34,19 @@ impl PostgreSql {
         PostgreSql { runtime, database, proxy, source: source.to_owned() }
     }
 
-    fn execute(&self, sql: &str) {
+    pub(super) fn execute(&self, sql: &str) {
         self.runtime.block_on(self.database.execute(sql));
+    }
+
+    /// What lies before it.
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// `[sources.engine]`.
+    pub(super) fn section(&self) -> String {
+        let url = format!("postgres://root_user@127.0.0.1:{}/{}", self.proxy.port(), self.database.name());
+        format!("[sources.engine]\n{}\n", self.source.replace("URL", &url))
     }
 }
 
@@ -45,8 +56,7 @@ impl Engine for PostgreSql {
             if kind == "double" { "double precision" } else { kind }.to_owned()
         }));
         self.execute(&large("generate_series(1, ROWS) t(n)"));
-        let url = format!("postgres://root_user@127.0.0.1:{}/{}", self.proxy.port(), self.database.name());
-        (format!("[sources.engine]\n{}\n", self.source.replace("URL", &url)), tables())
+        (self.section(), tables())
     }
 
     fn middle(&self) -> Middle {

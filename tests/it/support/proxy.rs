@@ -21,6 +21,8 @@ struct State {
     held: bool,
     /// Connections that the program has not closed.
     open: usize,
+    /// Bytes that were answered.
+    answered: u64,
 }
 
 /// A port that leads to an engine's.
@@ -76,6 +78,11 @@ impl Proxy {
         self.state.0.lock().unwrap().held
     }
 
+    /// Bytes that the engine has answered with so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.state.0.lock().unwrap().answered
+    }
+
     /// Waits until the program has closed its connections.
     #[track_caller]
     pub(crate) fn closes(&self) {
@@ -105,6 +112,7 @@ impl Proxy {
             let (mut piece, mut passed) = ([0; 16 * 1024], 0);
             while let Ok(count @ 1..) = answers.read(&mut piece) {
                 passed += count;
+                proxy.state.0.lock().unwrap().answered += count as u64;
                 if passed > HELD_AFTER {
                     proxy.wait();
                 }

@@ -115,8 +115,7 @@ fn answer(session: &mut Option<Session>, request: Request, frames: &mut File) ->
             Ok(Done { rows: 0, value })
         }
         Request::Execute { sql } => {
-            let mut statement = session.as_mut().ok_or_else(missing)?.statement(&sql)?;
-            statement.execute_update().map_err(|error| of_driver(Step::Execute, error))?;
+            session.as_mut().ok_or_else(missing)?.execute(&sql)?;
             Ok(Done::default())
         }
         Request::Close => Ok(Done::default()),
@@ -208,6 +207,21 @@ impl Session {
         writer.finish().map_err(unwritten)?;
         writer.into_inner().map_err(unwritten)?.flush().map_err(unwritten)?;
         Ok(rows)
+    }
+
+    /// Runs a statement that changes something. A server that knows queries alone (Sail's Flight SQL) is given it as one: what
+    /// is not implemented was not done. Until its rows are read to their end, some servers have not done it either.
+    fn execute(&mut self, sql: &str) -> Result<(), Failed> {
+        match self.statement(sql)?.execute_update() {
+            Err(error) if error.status == Status::NotImplemented => {}
+            updated => return updated.map(drop).map_err(|error| of_driver(Step::Execute, error)),
+        }
+        let mut statement = self.statement(sql)?;
+        let reader = statement.execute().map_err(|error| of_driver(Step::Execute, error))?;
+        for batch in reader {
+            batch.map_err(|error| failed(Step::Execute, "io", &error.to_string()))?;
+        }
+        Ok(())
     }
 
     fn value(&mut self, sql: &str) -> Result<Option<String>, Failed> {
