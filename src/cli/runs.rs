@@ -122,16 +122,6 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
             thousands(counts.retries),
         )?;
     }
-    if let Some(mirror) = &detail.mirror {
-        let (rows, keys) = (plural(mirror.rows_read, "row"), plural(mirror.keys, "key"));
-        match &mirror.reason {
-            None => writeln!(out, "compared in the warehouse: {rows} left it; the mirror has {keys}")?,
-            Some(reason) if mirror.rebuilt => {
-                writeln!(out, "compared here, with {rows} read, and the mirror made anew with {keys}: {reason}")?;
-            }
-            Some(reason) => writeln!(out, "compared here: {reason}")?,
-        }
-    }
     if !detail.guards.is_empty() {
         let mut table = Table::new(&["guard", "measured", "of", "share", "limit", ""]).spare(&["of"]).wraps("measured");
         for reading in &detail.guards {
