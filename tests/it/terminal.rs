@@ -194,7 +194,7 @@ fn colours_are_for_terminals_that_want_them() {
     for command in [&plan as &[&str], &["check"], &["run", "accounts"], &["status"]] {
         let shown = Terminal::start(&place, 80, command).ends();
         // What moves the cursor is no colour: a bar may still be drawn.
-        assert!(!shown.written.split('\u{1b}').skip(1).any(|after| is_style(after)), "{:?}", shown.written);
+        assert!(!shown.written.split('\u{1b}').skip(1).any(is_style), "{:?}", shown.written);
         assert!(!shown.screen.is_empty());
     }
 }

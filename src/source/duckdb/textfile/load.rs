@@ -7,6 +7,7 @@ use duckdb::Connection;
 use duckdb::arrow::record_batch::RecordBatch;
 
 use super::column::written;
+use super::names::Found;
 use super::row::{Columns, Value};
 use super::rows::Rows;
 use super::{FileProfile, Options, changes, names};
@@ -62,7 +63,7 @@ fn read(
     let pass_on =
         |batch: &mut BatchBuilder| -> Result<bool> { Ok(sender.send(batch.take().map_err(malformed)?).is_ok()) };
     for found in &profile.files {
-        let (mut file, state) = Rows::open(found, options)?;
+        let (mut file, state) = unless_changed(found, Rows::open(found, options))?;
         if state != found.state {
             return Err(changes(&found.shown));
         }
@@ -80,7 +81,7 @@ fn read(
                 .filter(|value| !value.is_empty())
         };
         let mut string = String::new();
-        file.each(&mut columns, &mut |_, line, row| {
+        let all = file.each(&mut columns, &mut |_, line, row| {
             let value = match row.value(key) {
                 Some(Value::Json(text)) => {
                     Some(key_text(text, &found.shown, line, &profile.columns[key].name, &mut string)?)
@@ -108,16 +109,22 @@ fn read(
                 return Err(Error::new(Kind::Source, "the rows were not taken"));
             }
             Ok(())
-        })?;
-        let after = std::fs::metadata(&found.path).map_err(|error| names::unreadable(&found.shown, &error))?;
-        if names::State::of(&after) != found.state {
-            return Err(changes(&found.shown));
-        }
+        });
+        unless_changed(found, all)?;
     }
     if batch.rows() > 0 {
         pass_on(&mut batch)?;
     }
     Ok(())
+}
+
+/// What became of reading a file, unless it changed meanwhile: then a mistake in it may be where the older half meets the newer.
+fn unless_changed<T>(found: &Found, read: Result<T>) -> Result<T> {
+    match std::fs::metadata(&found.path) {
+        Ok(now) if names::State::of(&now) != found.state => Err(changes(&found.shown)),
+        Err(error) if read.is_ok() => Err(names::unreadable(&found.shown, &error)),
+        _ => read,
+    }
 }
 
 /// The text that a JSON string means.
@@ -148,5 +155,32 @@ fn key_text<'a>(text: &'a str, shown: &str, line: u64, column: &str, string: &'a
             format!("{shown}, line {line}: `{column}` is neither text nor a number, and cannot be a key"),
         )
         .advise("name another column as the key, or correct the file")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_a_file_that_changed_while_it_was_read_is_no_mistake_of_its_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("accounts.csv");
+        std::fs::write(&path, "id,name\na,\"b\n").unwrap();
+        let found = names::find("accounts.csv", folder.path()).unwrap().remove(0);
+        let mistake = || Err::<(), _>(Error::new(Kind::Source, "a quotation mark that is never closed"));
+        assert_eq!(unless_changed(&found, mistake()).unwrap_err().kind(), Kind::Source);
+        unless_changed(&found, Ok(())).unwrap();
+        // WHEN its writer goes on, THEN it is busy, whatever came of reading it
+        std::fs::write(&path, "id,name\na,\"b\"\nc,d\n").unwrap();
+        for read in [mistake(), Ok(())] {
+            let error = unless_changed(&found, read).unwrap_err();
+            assert_eq!(error.kind(), Kind::SourceBusy, "{error}");
+            assert!(error.to_string().contains("accounts.csv: the file changes while it is read"), "{error}");
+        }
+        // AND one that is gone after it was read to its end is missing
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(unless_changed(&found, mistake()).unwrap_err().kind(), Kind::Source);
+        assert!(unless_changed(&found, Ok(())).unwrap_err().to_string().contains("accounts.csv"));
     }
 }

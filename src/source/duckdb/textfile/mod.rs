@@ -116,10 +116,11 @@ impl TextTable {
             if let Some(known) = decisions().get(&key).filter(|known| known.files == files) {
                 return Ok(Arc::clone(known));
             }
-            let profile = FileProfile::of(&files, &self.options)?;
+            let profile = FileProfile::of(&files, &self.options);
             let now = names::find(&self.name, &self.folder)?;
+            // A mistake in files that changed meanwhile may be where an older half meets the newer.
             if now == files {
-                let profile = Arc::new(profile);
+                let profile = Arc::new(profile?);
                 let mut decisions = decisions();
                 if decisions.len() >= DECISIONS_MAX {
                     decisions.clear();
