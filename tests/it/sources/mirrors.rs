@@ -263,17 +263,21 @@ impl Run {
         self
     }
 
-    /// Rows were compared here and the mirror was made anew, which is said.
+    /// Rows were compared here and the mirror was made anew, and the run shows it.
     #[track_caller]
     fn rebuilt(self, reason: &str, rows: usize) -> Run {
         let Value::Object(mirror) = &self.mirror else { panic!("no mirror\n{}", self.output.all()) };
-        assert!(mirror.get("reason").is_some_and(|said| said.as_str().unwrap().contains(reason)), "{mirror:?}");
+        assert!(mirror.get("reason").is_some_and(|known| known.as_str().unwrap().contains(reason)), "{mirror:?}");
         assert_eq!(
             (mirror["compared"].as_str(), mirror["rebuilt"].as_bool(), mirror["rows_read"].as_u64()),
             (Some("local"), Some(true), Some(rows as u64)),
             "{mirror:?}"
         );
-        assert!(self.shown.stdout.contains("compared here, with "), "{}", self.shown.stdout);
+        assert!(
+            self.shown.stdout.contains("compared locally, and the mirror was made anew: "),
+            "{}",
+            self.shown.stdout
+        );
         self
     }
 
