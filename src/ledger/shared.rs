@@ -76,9 +76,9 @@ pub struct LeaseRecord {
 /// What processes that use one ledger at the same time know of each other.
 #[async_trait]
 pub trait SharedState: Send + Sync {
-    /// Takes a lease, or another copy of one that this process has. `attempt` is how long after its
-    /// beginning a request of the holder may still arrive: the next one to take the lease after it has expired waits for so
-    /// long, because a request cannot be called back.
+    /// Takes a lease, or another copy of one that this process has. `attempt` is how long after its beginning a request of the
+    /// holder may still arrive: the next one to take the lease after it has expired waits for so long, because a request
+    /// cannot be called back.
     ///
     /// Errors: [`Kind::LedgerBusy`](crate::error::Kind::LedgerBusy), another process has it.
     async fn claim(&self, lease: &str, attempt: Duration, detail: &str) -> Result<Claim>;

@@ -13,8 +13,8 @@
 //! does (`fence` is part of a unique index), so a transaction under way ends before the next holder begins.
 //!
 //! What was sent cannot be fenced. So a holder starts no attempt unless its lease has not expired by its own clocks, counted
-//! from the beginning of the last statement that extended it; and an expired lease is not taken before a request of its
-//! holder can arrive no more.
+//! from the beginning of the last statement that extended it; and an expired lease is not taken while a request of its
+//! holder can still arrive.
 //!
 //! Advisory locks would be simpler, and poolers break them.
 

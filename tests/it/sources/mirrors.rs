@@ -436,7 +436,7 @@ pub(super) fn compares(engine: &mut dyn MirrorEngine) {
     story.set_plan(Some(KEYS[0]), "changed");
     story.run().compared(1).sent(1, 0);
 
-    // The mirror is dropped, and a row of it changed: both are noticed, and said.
+    // The mirror is dropped, and a row of it changed: both are noticed and shown.
     let all = story.accounts.len();
     let table = story.table();
     story.execute(&[format!("DROP TABLE {table}")]);
